@@ -1,0 +1,1 @@
+"""One function, attention(q, k, v, mask), computed in several ways."""

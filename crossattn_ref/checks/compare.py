@@ -1,0 +1,107 @@
+"""Strict comparison: what came back must have the right form before its numbers count."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from crossattn_ref.checks.subject import Foreign, Outcome
+
+FORGIVEN = 16  # times the error of the same formula computed in float32 throughout
+FLOOR = 1e-6  # and at least this much
+
+
+class Violation(Exception):
+    """A property that an answer does not have: a sentence for the learner, and the input that shows it."""
+
+    def __init__(self, message: str, counterexample: Mapping[str, object] | None = None):
+        super().__init__(message)
+        self.message = message
+        self.counterexample = dict(counterexample or {})
+
+
+def usable(outcome: Outcome, counterexample: Mapping[str, object] | None = None) -> object:
+    """Return the value of an outcome. Raises Violation where there is none, or it is not plain data."""
+    if outcome.error and outcome.error.kind == "NotImplementedError":
+        raise Violation("it is not written yet, and raises NotImplementedError")
+    if outcome.error:
+        raise Violation(_error(outcome.error), counterexample)
+    if outcome.value is None:
+        raise Violation("it returned nothing (None): is there a return at the end?")
+    if isinstance(outcome.value, Foreign):
+        raise Violation(f"it returned {outcome.value.kind}, where a NumPy array is wanted")
+    return outcome.value
+
+
+def disagreement(value: object, exact: object, rounded: object) -> str | None:
+    """Compare a value with the exact result -> None, or a sentence that never tells the expected numbers.
+
+    exact and rounded are the right result in float64 and as the formula gives it in float32 throughout.
+    A tuple is compared item by item.
+    """
+    if isinstance(exact, tuple):
+        return _tuple_disagreement(value, exact, rounded)
+    if problem := form(value):
+        return problem
+    if value.shape != exact.shape:
+        return f"it returned shape {value.shape}, where {exact.shape} is wanted"
+    if (~np.isfinite(value) & np.isfinite(exact)).any():
+        return f"it contains NaN or inf {_places(~np.isfinite(value))}"
+    error = np.abs(np.asarray(rounded, np.float64) - exact).max(initial=0.0)
+    off = ~(np.abs(value - exact) <= max(FORGIVEN * error, FLOOR))
+    return f"the numbers are wrong {_places(off)}" if off.any() else None
+
+
+def form(value: object) -> str | None:
+    """Check that a value is an array of float32 or float64 -> None, or a sentence."""
+    if isinstance(value, tuple):
+        return f"it returned a tuple of {len(value)}, where one array is wanted"
+    if not isinstance(value, np.ndarray | np.floating):
+        return f"it returned {value!r}, a {type(value).__name__}, where a NumPy array is wanted"
+    if value.dtype not in (np.float32, np.float64):
+        return f"it returned an array of dtype {value.dtype}, where float32 or float64 is wanted"
+    return None
+
+
+def closeness(a: object, b: object) -> float:
+    """Largest difference between two observed values, relative to b where b exceeds 1; inf if they differ in kind."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return max((closeness(x, y) for x, y in zip(a, b, strict=True)), default=0.0) if len(a) == len(b) else np.inf
+    if not (_numeric(a) and _numeric(b)):
+        return 0.0 if type(a) is type(b) and not _numeric(a) and a == b else np.inf
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return np.inf
+    finite = np.isfinite(b)
+    difference = np.abs(a[finite] - b[finite]).max(initial=0.0)
+    return float(difference / max(1.0, np.abs(b[finite]).max(initial=0.0)))
+
+
+def _tuple_disagreement(value, exact, rounded):
+    if not isinstance(value, tuple) or len(value) != len(exact):
+        found = f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
+        return f"it returned {found}, where a tuple of {len(exact)} arrays is wanted"
+    for index, parts in enumerate(zip(value, exact, rounded, strict=True)):
+        if problem := disagreement(*parts):
+            return f"item {index} of the tuple: {problem}"
+    return None
+
+
+def _error(error):
+    if error.kind in ("SystemExit", "KeyboardInterrupt"):
+        return f"it raised {error.kind}, which would end the notebook"
+    if "read-only" in error.message:
+        return "it writes into its input: compute a new array, and leave what you were given as it was"
+    where = f", at: {error.line}" if error.line else ""
+    return f"it raised {error.kind}: {error.message[:300].rstrip('.')}{where}"
+
+
+def _places(off):
+    first = ",".join(str(index) for index in np.argwhere(off)[0]) if off.ndim else ""
+    return f"in {int(off.sum())} of {off.size} places, first at [{first}]"
+
+
+def _numeric(value):
+    return (
+        isinstance(value, np.ndarray | np.number | int | float)
+        and getattr(np.asarray(value), "dtype", np.dtype(object)).kind in "fiub"
+    )

@@ -1,0 +1,175 @@
+"""How an answer is judged: an exercise is a list of named properties, and a catalogue of mistakes that run.
+
+examine asks a subject every property, keeps the transcript, and where something failed replays the transcript
+with each known mistake: the one that answers as the learner's answer did is the diagnosis.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossattn_ref.checks.compare import Violation, closeness, disagreement, usable
+from crossattn_ref.checks.report import Finding, Misconception, Report
+from crossattn_ref.checks.subject import LocalSubject, Outcome, Subject
+
+
+@dataclass(frozen=True)
+class Property:
+    """One behaviour that an answer must show. test(ask, rng) returns, or raises Violation.
+
+    share is its part of the points, an integer. Where a gate fails, nothing is earned at all.
+    """
+
+    name: str
+    share: int
+    test: Callable[["Ask", np.random.Generator], None]
+    gate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise:
+    """Everything that is known about one exercise.
+
+    plain is the formula in the dtype of its inputs: run in float32 it tells how much rounding must be forgiven.
+    observe turns an answer's raw result into what counts, where many results are right. compositions yields
+    mistakes made of two others; they are tried only when no single one explains an answer.
+    """
+
+    reference: Callable
+    properties: tuple[Property, ...]
+    misconceptions: tuple[Misconception, ...] = ()
+    alternatives: tuple[Callable, ...] = ()
+    plain: Callable | None = None
+    observe: Callable[[tuple, object], object] = lambda _, value: value
+    compositions: Callable[[], Iterable[Misconception]] = tuple
+
+
+class Ask:
+    """Puts the questions of one property to a subject, and stops at the first outcome that is of no use."""
+
+    def __init__(self, exercise: Exercise, subject: Subject):
+        self._exercise = exercise
+        self._subject = subject
+
+    def call(self, **args: object) -> object:
+        """Call the answer with args in their order -> its value. Raises Violation where it raised or is not data."""
+        outcome = self._subject.call(*args.values())
+        return usable(outcome, counterexample=args)
+
+    def matches(self, **args: object) -> None:
+        """Call the answer and compare with the reference, forgiving 16 times the rounding of float32."""
+        value = self.call(**args)
+        exact = self._exercise.reference(*(_cast(arg, np.float64) for arg in args.values()))
+        rounded = self._exercise.plain(*(_cast(arg, np.float32) for arg in args.values()))
+        if problem := disagreement(value, exact, rounded):
+            raise Violation(problem, args)
+
+    def verdict(self, target: Callable, rng: np.random.Generator) -> bool:
+        """Hand target to the learner's test -> True or False."""
+        value = usable(self._subject.probe(target, int(rng.integers(2**32))))
+        if not isinstance(value, bool | np.bool_):
+            raise Violation(f"your test returned {value!r}; it must return True or False")
+        return bool(value)
+
+
+def examine(name: str, exercise: Exercise, subject: Subject, seed: int = 0) -> Report:
+    """Judge a subject by every property of an exercise. The same seed draws the same inputs."""
+    recorder = _Recorder(subject)
+    findings = []
+    for index, prop in enumerate(exercise.properties):
+        rng = np.random.default_rng([seed, index])
+        findings.append(_finding(prop, Ask(exercise, recorder), rng))
+        if recorder.interrupted:
+            return Report(name, 0.0, tuple(findings), remarks=("Interrupted: nothing more was asked.",), seed=seed)
+    diagnosis = () if all(finding.passed for finding in findings) else _diagnose(exercise, recorder.transcript)
+    if diagnosis:
+        known = " or ".join(misconception.name for misconception in diagnosis)
+        findings = [f if f.passed else replace(f, misconception=known) for f in findings]
+    return Report(name, _score(exercise, findings), tuple(findings), diagnosis, recorder.remarks(), seed)
+
+
+def _finding(prop, ask, rng):
+    try:
+        prop.test(ask, rng)
+    except Violation as violation:
+        return Finding(prop.name, prop.share, False, None, violation.message, violation.counterexample)
+    return Finding(prop.name, prop.share, True)
+
+
+def _score(exercise, findings):
+    shut = any(prop.gate and not f.passed for prop, f in zip(exercise.properties, findings, strict=True))
+    earned = sum(finding.share for finding in findings if finding.passed)
+    return 0.0 if shut else earned / sum(finding.share for finding in findings)
+
+
+class _Recorder:
+    """A subject that writes down what another one was asked and what it answered."""
+
+    def __init__(self, subject):
+        self._subject = subject
+        self.transcript = []
+
+    def call(self, *args):
+        return self._note("call", args)
+
+    def probe(self, target, seed):
+        return self._note("probe", (target, seed))
+
+    def _note(self, operation, args):
+        outcome = getattr(self._subject, operation)(*args)
+        self.transcript.append((operation, args, outcome))
+        return outcome
+
+    @property
+    def interrupted(self):
+        last = self.transcript[-1][2] if self.transcript else Outcome()
+        return last.error is not None and last.error.kind == "KeyboardInterrupt"
+
+    def remarks(self):
+        said = next((outcome.said for _, _, outcome in self.transcript if outcome.said), "")
+        first = said.strip().splitlines()[0] if said.strip() else ""
+        return (f"Your code printed or warned: {first[:200]}",) if first else ()
+
+
+def _diagnose(exercise, transcript):
+    """Find the mistakes that answer every question of the transcript as the learner's answer did."""
+    if all(outcome.error for _, _, outcome in transcript):
+        return ()
+    right = _replay(exercise, transcript, exercise.reference)
+    given = [_observed(exercise, args, outcome) for _, args, outcome in transcript]
+    for catalogue in (exercise.misconceptions, exercise.compositions()):
+        found = [m for m in catalogue if _explains(_replay(exercise, transcript, m.wrong), given, right)]
+        if found:
+            return tuple(found[:3])
+    return ()
+
+
+def _replay(exercise, transcript, answer):
+    subject = LocalSubject(answer)
+    return [_observed(exercise, args, getattr(subject, op)(*args)) for op, args, _ in transcript]
+
+
+def _observed(exercise, args, outcome):
+    if outcome.error:
+        return outcome.error.kind
+    try:
+        return exercise.observe(args, outcome.value)
+    except (TypeError, ValueError):
+        return outcome.value  # not even of the right form: compared as it is
+
+
+def _explains(mistaken, given, right):
+    """True where a mistake equals what was given on every question, and differs from the right answer on some."""
+    evidence = 0
+    for wrong, answer, truth in zip(mistaken, given, right, strict=True):
+        apart = closeness(wrong, truth)
+        allowed = 0.02 * apart if 1e-6 < apart < np.inf else 1e-4
+        if closeness(answer, wrong) > allowed:
+            return False
+        evidence += apart > 1e-6
+    return evidence > 0
+
+
+def _cast(arg, dtype):
+    return arg.astype(dtype) if isinstance(arg, np.ndarray) and np.issubdtype(arg.dtype, np.floating) else arg

@@ -1,0 +1,58 @@
+"""Which exercises there are. A subject's module loads when one of its exercises is asked for."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+
+from crossattn_ref.checks.exercise import Exercise
+from crossattn_ref.checks.exercise import examine as examine_subject
+from crossattn_ref.checks.report import Finding, Misconception, Report
+from crossattn_ref.checks.subject import LocalSubject
+
+EXERCISES = {
+    "attention": ("softmax", "attention", "reverse", "symmetry_test", "softmax_backward", "attention_backward"),
+}
+
+
+def exercises() -> list[str]:
+    """Name every exercise, as "<subject>/<exercise>"."""
+    return [f"{subject}/{name}" for subject, names in EXERCISES.items() for name in names]
+
+
+def find(name: str) -> Exercise:
+    """Load one exercise. Raises ValueError with the known names for one that does not exist."""
+    if name not in exercises():
+        near = difflib.get_close_matches(str(name), exercises(), n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no exercise {name!r}.{guess} The exercises are: {', '.join(exercises())}")
+    subject, exercise = name.split("/")
+    return importlib.import_module(f"crossattn_ref.checks.{subject.replace('-', '_')}").EXERCISES[exercise]
+
+
+def examine(name: str, answer: Callable, seed: int = 0) -> Report:
+    """Judge an answer by every property of its exercise, and name the mistake where it is a known one.
+
+    The same seed draws the same inputs. Nothing that the answer raises, prints or warns escapes.
+    Raises ValueError for an exercise that does not exist.
+    """
+    exercise = find(name)
+    if not callable(answer):
+        message = f"your answer is {answer!r:.80}, not a function: pass the function itself, without calling it"
+        findings = tuple(Finding(prop.name, prop.share, False, None, message) for prop in exercise.properties)
+        return Report(name, 0.0, findings, seed=seed)
+    return examine_subject(name, exercise, LocalSubject(answer), seed)
+
+
+def reference(name: str) -> Callable:
+    """Return the right answer to an exercise, for tests and instructors."""
+    return find(name).reference
+
+
+def misconceptions(name: str) -> list[Misconception]:
+    """List the known mistakes of an exercise, each of which runs."""
+    return list(find(name).misconceptions)
+
+
+def alternatives(name: str) -> list[Callable]:
+    """List right answers that compute differently from the reference; every check must accept them."""
+    return list(find(name).alternatives)

@@ -1,0 +1,1 @@
+"""Mistakes that run, and right answers that compute differently, by subject."""
