@@ -49,7 +49,7 @@ def _softmax_large(ask, rng):
 
 def _softmax_input_kept(ask, rng):
     rows, columns = sizes(rng, 2)
-    ask.call(x=read_only(normal(rng, rows, columns))[0])
+    ask.matches(x=read_only(normal(rng, rows, columns))[0])
 
 
 def _array(value, shape, case):
@@ -109,7 +109,7 @@ def _attention_large(ask, rng):
 
 def _attention_input_kept(ask, rng):
     names, arrays = zip(*_qkv(rng).items(), strict=True)
-    ask.call(**dict(zip(names, read_only(*arrays), strict=True)))
+    ask.matches(**dict(zip(names, read_only(*arrays), strict=True)))
 
 
 def _reversed(ask, x):
@@ -187,7 +187,7 @@ def _softmax_backward_sharp(ask, rng):
 
 def _softmax_backward_input_kept(ask, rng):
     names, arrays = zip(*_softmax_backward_case(rng, *sizes(rng, 2)).items(), strict=True)
-    ask.call(**dict(zip(names, read_only(*arrays), strict=True)))
+    ask.matches(**dict(zip(names, read_only(*arrays), strict=True)))
 
 
 def _backward_case(rng, *batch, square=False):
@@ -210,7 +210,7 @@ EXERCISES = {
             Property("the last axis, however many axes there are", 2, _softmax_batches),
             Property("every row adds up to one", 1, _softmax_shares),
             Property("large scores do not overflow", 3, _softmax_large),
-            Property("the scores are left as they were", 1, _softmax_input_kept),
+            Property("right without writing into the scores", 1, _softmax_input_kept),
         ),
         misconceptions=softmax.MISTAKES,
         alternatives=softmax.ALTERNATIVES,
@@ -225,7 +225,7 @@ EXERCISES = {
             Property("the order of the keys makes no difference", 1, _attention_key_order),
             Property("any number of batch axes in front", 3, _attention_batches),
             Property("large scores do not overflow", 2, _attention_large),
-            Property("q, k and v are left as they were", 1, _attention_input_kept),
+            Property("right without writing into q, k or v", 1, _attention_input_kept),
         ),
         misconceptions=wrong.MISTAKES,
         compositions=wrong.pairs,
@@ -257,7 +257,7 @@ EXERCISES = {
             Property("right gradients for a matrix of weights", 3, _softmax_backward_values),
             Property("the last axis, however many axes there are", 3, _softmax_backward_batches),
             Property("weights of exactly 0 and 1", 1, _softmax_backward_sharp),
-            Property("grad_weights and weights are left as they were", 1, _softmax_backward_input_kept),
+            Property("right without writing into what was given", 1, _softmax_backward_input_kept),
         ),
         misconceptions=gradients.SOFTMAX_BACKWARD,
         alternatives=gradients.SOFTMAX_BACKWARD_ALTERNATIVES,

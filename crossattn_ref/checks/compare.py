@@ -19,8 +19,11 @@ class Violation(Exception):
         self.counterexample = dict(counterexample or {})
 
 
-def usable(outcome: Outcome, counterexample: Mapping[str, object] | None = None) -> object:
-    """Return the value of an outcome. Raises Violation where there is none, or it is not plain data."""
+def usable(outcome: Outcome, wanted: str = "array", counterexample: Mapping[str, object] | None = None) -> object:
+    """Return the value of an outcome. Raises Violation where there is none, or it is not plain data.
+
+    wanted says what the answer should have returned: "array" or "tensor".
+    """
     if outcome.error and outcome.error.kind == "NotImplementedError":
         raise Violation("it is not written yet, and raises NotImplementedError")
     if outcome.error:
@@ -28,19 +31,19 @@ def usable(outcome: Outcome, counterexample: Mapping[str, object] | None = None)
     if outcome.value is None:
         raise Violation("it returned nothing (None): is there a return at the end?")
     if isinstance(outcome.value, Foreign):
-        raise Violation(f"it returned {outcome.value.kind}, where a NumPy array is wanted")
+        raise Violation(f"it returned {outcome.value.kind}, where {_a(wanted)} is wanted")
     return outcome.value
 
 
-def disagreement(value: object, exact: object, rounded: object) -> str | None:
+def disagreement(value: object, exact: object, rounded: object, wanted: str = "array") -> str | None:
     """Compare a value with the exact result -> None, or a sentence that never tells the expected numbers.
 
     exact and rounded are the right result in float64 and as the formula gives it in float32 throughout.
     A tuple is compared item by item.
     """
     if isinstance(exact, tuple):
-        return _tuple_disagreement(value, exact, rounded)
-    if problem := form(value):
+        return _tuple_disagreement(value, exact, rounded, wanted)
+    if problem := form(value, wanted):
         return problem
     if value.shape != exact.shape:
         return f"it returned shape {value.shape}, where {exact.shape} is wanted"
@@ -51,14 +54,14 @@ def disagreement(value: object, exact: object, rounded: object) -> str | None:
     return f"the numbers are wrong {_places(off)}" if off.any() else None
 
 
-def form(value: object) -> str | None:
-    """Check that a value is an array of float32 or float64 -> None, or a sentence."""
+def form(value: object, wanted: str = "array") -> str | None:
+    """Check that a value is one array of float32 or float64 -> None, or a sentence."""
     if isinstance(value, tuple):
-        return f"it returned a tuple of {len(value)}, where one array is wanted"
+        return f"it returned a tuple of {len(value)}, where one {wanted} is wanted"
     if not isinstance(value, np.ndarray | np.floating):
-        return f"it returned {value!r}, a {type(value).__name__}, where a NumPy array is wanted"
+        return f"it returned {value!r}, a {type(value).__name__}, where {_a(wanted)} is wanted"
     if value.dtype not in (np.float32, np.float64):
-        return f"it returned an array of dtype {value.dtype}, where float32 or float64 is wanted"
+        return f"it returned {_a(wanted)} of dtype {value.dtype}, where float32 or float64 is wanted"
     return None
 
 
@@ -76,12 +79,12 @@ def closeness(a: object, b: object) -> float:
     return float(difference / max(1.0, np.abs(b[finite]).max(initial=0.0)))
 
 
-def _tuple_disagreement(value, exact, rounded):
+def _tuple_disagreement(value, exact, rounded, wanted):
     if not isinstance(value, tuple) or len(value) != len(exact):
         found = f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
-        return f"it returned {found}, where a tuple of {len(exact)} arrays is wanted"
+        return f"it returned {found}, where a tuple of {len(exact)} {wanted}s is wanted"
     for index, parts in enumerate(zip(value, exact, rounded, strict=True)):
-        if problem := disagreement(*parts):
+        if problem := disagreement(*parts, wanted):
             return f"item {index} of the tuple: {problem}"
     return None
 
@@ -93,6 +96,10 @@ def _error(error):
         return "it writes into its input: compute a new array, and leave what you were given as it was"
     where = f", at: {error.line}" if error.line else ""
     return f"it raised {error.kind}: {error.message[:300].rstrip('.')}{where}"
+
+
+def _a(thing):
+    return f"an {thing}" if thing[0] in "aeiou" else f"a {thing}"
 
 
 def _places(off):

@@ -4,7 +4,7 @@ examine asks a subject every property, keeps the transcript, and where something
 with each known mistake: the one that answers as the learner's answer did is the diagnosis.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ class Exercise:
     """Everything that is known about one exercise.
 
     plain is the formula in the dtype of its inputs: run in float32 it tells how much rounding must be forgiven.
+    local puts an answer behind the operations of a Subject in this process; wanted is what an answer returns.
     observe turns an answer's raw result into what counts, where many results are right. compositions yields
     mistakes made of two others; they are tried only when no single one explains an answer.
     """
@@ -43,6 +44,8 @@ class Exercise:
     plain: Callable | None = None
     observe: Callable[[tuple, object], object] = lambda _, value: value
     compositions: Callable[[], Iterable[Misconception]] = tuple
+    local: Callable[[Callable], Subject] = LocalSubject
+    wanted: str = "array"
 
 
 class Ask:
@@ -54,23 +57,56 @@ class Ask:
 
     def call(self, **args: object) -> object:
         """Call the answer with args in their order -> its value. Raises Violation where it raised or is not data."""
-        outcome = self._subject.call(*args.values())
-        return usable(outcome, counterexample=args)
+        return self._usable(self._subject.call(*args.values()), args)
 
     def matches(self, **args: object) -> None:
         """Call the answer and compare with the reference, forgiving 16 times the rounding of float32."""
         value = self.call(**args)
         exact = self._exercise.reference(*(_cast(arg, np.float64) for arg in args.values()))
         rounded = self._exercise.plain(*(_cast(arg, np.float32) for arg in args.values()))
-        if problem := disagreement(value, exact, rounded):
-            raise Violation(problem, args)
+        self._compare(value, exact, rounded, args)
+
+    def forward(self, config: Mapping, state: Mapping, **args: object) -> object:
+        """Make a module, load its weights, run it on args in their order -> its value."""
+        return self._usable(_forward(self._subject, config, state, args), {**config, **args})
+
+    def forward_matches(self, config: Mapping, state: Mapping, **args: object) -> None:
+        """As forward, and compare with the reference module, forgiving 16 times the rounding of float32."""
+        value = self.forward(config, state, **args)
+        exact, rounded = (
+            _forward(self._exercise.local(module), config, _cast_all(state, dtype), _cast_all(args, dtype)).value
+            for module, dtype in ((self._exercise.reference, np.float64), (self._exercise.plain, np.float32))
+        )
+        self._compare(value, exact, rounded, {**config, **args})
+
+    def gradients(self, grad_out: np.ndarray, names: Iterable[str] = ()) -> tuple:
+        """Send a gradient back through the last forward -> the gradients of its arrays, then of the named parameters.
+
+        Raises Violation where the module does not let a gradient through.
+        """
+        inputs = self._usable(self._subject.backward(grad_out), {})
+        return (*inputs, *(self._usable(self._subject.get(f"{name}.grad"), {}) for name in names))
 
     def verdict(self, target: Callable, rng: np.random.Generator) -> bool:
         """Hand target to the learner's test -> True or False."""
-        value = usable(self._subject.probe(target, int(rng.integers(2**32))))
+        value = self._usable(self._subject.probe(target, int(rng.integers(2**32))), {})
         if not isinstance(value, bool | np.bool_):
             raise Violation(f"your test returned {value!r}; it must return True or False")
         return bool(value)
+
+    def _usable(self, outcome, args):
+        return usable(outcome, self._exercise.wanted, args)
+
+    def _compare(self, value, exact, rounded, args):
+        if problem := disagreement(value, exact, rounded, self._exercise.wanted):
+            raise Violation(problem, args)
+
+
+def _forward(subject, config, state, args):
+    """Construct, load and run; the first of the three that fails is the outcome."""
+    made = subject.construct(config)
+    loaded = made if made.error else subject.load_state(state)
+    return loaded if loaded.error else subject.forward(*args.values())
 
 
 def examine(name: str, exercise: Exercise, subject: Subject, seed: int = 0) -> Report:
@@ -116,6 +152,21 @@ class _Recorder:
     def probe(self, target, seed):
         return self._note("probe", (target, seed))
 
+    def construct(self, config):
+        return self._note("construct", (config,))
+
+    def load_state(self, state):
+        return self._note("load_state", (state,))
+
+    def forward(self, *args):
+        return self._note("forward", args)
+
+    def backward(self, grad_out):
+        return self._note("backward", (grad_out,))
+
+    def get(self, name):
+        return self._note("get", (name,))
+
     def _note(self, operation, args):
         outcome = getattr(self._subject, operation)(*args)
         self.transcript.append((operation, args, outcome))
@@ -136,7 +187,7 @@ def _diagnose(exercise, transcript):
     """Find the mistakes that answer every question of the transcript as the learner's answer did."""
     if all(outcome.error for _, _, outcome in transcript):
         return ()
-    right = _replay(exercise, transcript, exercise.reference)
+    right = list(_replay(exercise, transcript, exercise.reference))
     given = [_observed(exercise, args, outcome) for _, args, outcome in transcript]
     for catalogue in (exercise.misconceptions, exercise.compositions()):
         found = [m for m in catalogue if _explains(_replay(exercise, transcript, m.wrong), given, right)]
@@ -146,8 +197,10 @@ def _diagnose(exercise, transcript):
 
 
 def _replay(exercise, transcript, answer):
-    subject = LocalSubject(answer)
-    return [_observed(exercise, args, getattr(subject, op)(*args)) for op, args, _ in transcript]
+    """Put the questions of a transcript to another answer, one at a time: most mistakes are told at the first."""
+    subject = exercise.local(answer)
+    for operation, args, _ in transcript:
+        yield _observed(exercise, args, getattr(subject, operation)(*args))
 
 
 def _observed(exercise, args, outcome):
@@ -173,3 +226,7 @@ def _explains(mistaken, given, right):
 
 def _cast(arg, dtype):
     return arg.astype(dtype) if isinstance(arg, np.ndarray) and np.issubdtype(arg.dtype, np.floating) else arg
+
+
+def _cast_all(args, dtype):
+    return {name: _cast(arg, dtype) for name, arg in args.items()}

@@ -8,7 +8,7 @@ import contextlib
 import io
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,7 +44,10 @@ class Outcome:
 
 
 class Subject(Protocol):
-    """The operations that a check may use. Arrays travel as copies; one marked read-only stays read-only."""
+    """The operations that a check may use. Arrays travel as copies; one marked read-only stays read-only.
+
+    An answer that is a function is called; one that is a module is constructed, given weights, and run.
+    """
 
     def call(self, *args: object) -> Outcome:
         """Call the answer."""
@@ -52,28 +55,46 @@ class Subject(Protocol):
     def probe(self, target: Callable, seed: int) -> Outcome:
         """Hand a function to the learner's own test, as answer(target, rng), with a fresh rng from the seed."""
 
+    def construct(self, config: Mapping[str, object]) -> Outcome:
+        """Make a module: answer(**config), in evaluation mode. Later operations are about this one."""
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> Outcome:
+        """Put weights into the module, by the names of its state_dict; the module takes on their dtype."""
+
+    def forward(self, *args: object) -> Outcome:
+        """Run the module."""
+
+    def backward(self, grad_out: np.ndarray) -> Outcome:
+        """Send a gradient back through the last forward -> the gradients of its floating arrays, as a tuple."""
+
+    def get(self, name: str) -> Outcome:
+        """Read a parameter of the module, or its gradient as "<name>.grad"; zeros where none came."""
+
 
 class LocalSubject:
-    """An answer in this process."""
+    """A function in this process, that takes and returns NumPy arrays."""
 
     def __init__(self, answer: Callable):
         self._answer = answer
 
     def call(self, *args):
-        return _run(self._answer, *(_copy(arg) for arg in args))
+        return run(self._answer, *(copied(arg) for arg in args))
 
     def probe(self, target, seed):
-        return _run(self._answer, target, np.random.default_rng(seed))
+        return run(self._answer, target, np.random.default_rng(seed))
 
 
-def _run(function, *args):
-    """Call a stranger's function: whatever it raises, prints or warns becomes part of the outcome."""
+def run(function: Callable, *args: object, plain: Callable | None = None) -> Outcome:
+    """Call a stranger's function: whatever it raises, prints or warns becomes part of the outcome.
+
+    plain turns its result into plain data.
+    """
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = lambda message, category, *_: said.write(f"{category.__name__}: {message}\n")
-            value = _plain(function(*args))
+            value = (plain or plain_data)(function(*args))
     except BaseException as error:  # noqa: BLE001 SystemExit included: an answer must not end the check
         return Outcome(error=_raised(error), said=said.getvalue())
     return Outcome(value, said=said.getvalue())
@@ -87,7 +108,8 @@ def _raised(error):
     return Raised(type(error).__name__, str(error), line or "")
 
 
-def _copy(arg):
+def copied(arg: object) -> object:
+    """Copy an array with its order and its lock; pass anything else on."""
     if not isinstance(arg, np.ndarray):
         return arg
     copy = arg.copy(order="K")
@@ -95,7 +117,8 @@ def _copy(arg):
     return copy
 
 
-def _plain(value):
+def plain_data(value: object) -> object:
+    """Turn a result into plain data: arrays of the plain class, and Foreign for what is not data."""
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         return np.array(value, subok=False)
     if isinstance(value, np.generic):
@@ -103,6 +126,11 @@ def _plain(value):
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
-        return tuple(_plain(item) for item in value)
+        return tuple(plain_data(item) for item in value)
+    return foreign(value)
+
+
+def foreign(value: object) -> Foreign:
+    """Name the kind of a value that is not data."""
     kind = type(value).__name__
     return Foreign(f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}")

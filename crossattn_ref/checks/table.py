@@ -7,7 +7,6 @@ from collections.abc import Callable
 from crossattn_ref.checks.exercise import Exercise
 from crossattn_ref.checks.exercise import examine as examine_subject
 from crossattn_ref.checks.report import Finding, Misconception, Report
-from crossattn_ref.checks.subject import LocalSubject
 
 EXERCISES = {
     "attention": ("softmax", "attention", "reverse", "symmetry_test", "softmax_backward", "attention_backward"),
@@ -37,10 +36,10 @@ def examine(name: str, answer: Callable, seed: int = 0) -> Report:
     """
     exercise = find(name)
     if not callable(answer):
-        message = f"your answer is {answer!r:.80}, not a function: pass the function itself, without calling it"
+        message = f"your answer is {answer!r:.80}, not a function or a class: pass it by its name, without calling it"
         findings = tuple(Finding(prop.name, prop.share, False, None, message) for prop in exercise.properties)
         return Report(name, 0.0, findings, seed=seed)
-    return examine_subject(name, exercise, LocalSubject(answer), seed)
+    return examine_subject(name, exercise, exercise.local(answer), seed)
 
 
 def reference(name: str) -> Callable:

@@ -1,0 +1,85 @@
+"""The checks, tested as a classifier: every mistake is rejected and named, every right answer accepted.
+
+Seeds are drawn fresh at each run and printed with a failure.
+"""
+
+import secrets
+
+import numpy as np
+import pytest
+
+from crossattn_ref.checks import alternatives, examine, exercises, misconceptions, reference
+from crossattn_ref.checks.table import find
+
+SEEDS = [secrets.randbelow(2**32) for _ in range(3)]
+MISTAKES = [(name, mistake) for name in exercises() for mistake in misconceptions(name)]
+RIGHT = [(name, answer) for name in exercises() for answer in (reference(name), *alternatives(name))]
+
+
+def _ids(cases):
+    return [f"{name}-{getattr(case, 'name', getattr(case, '__name__', 'answer'))}" for name, case in cases]
+
+
+@pytest.mark.parametrize(("name", "mistake"), MISTAKES, ids=_ids(MISTAKES))
+def test_every_mistake_is_rejected_and_named(name, mistake):
+    for seed in SEEDS:
+        report = examine(name, mistake.wrong, seed)
+        assert report.score < 1, f"seed {seed}: accepted"
+        alike = {m.name for m in misconceptions(name) if mistake.alike and m.alike == mistake.alike}
+        named = {m.name for m in report.diagnosis}
+        assert named & (alike | {mistake.name, mistake.alike}), f"seed {seed}: named {named}\n{report}"
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT, ids=_ids(RIGHT))
+def test_every_right_answer_is_accepted(name, answer):
+    for seed in SEEDS:
+        report = examine(name, answer, seed)
+        assert report.score == 1, f"seed {seed}\n{report}"
+        assert report.diagnosis == ()
+
+
+@pytest.mark.parametrize("name", exercises())
+def test_no_two_mistakes_are_taken_for_each_other_unless_declared_alike(name):
+    """A name that comes back beside the right one must belong to its declared group."""
+    group = {m.name: m.alike or m.name for m in misconceptions(name)}
+    for mistake in misconceptions(name):
+        found = [examine(name, mistake.wrong, seed).diagnosis for seed in SEEDS]
+        always = set.intersection(*({group[m.name] for m in diagnosis} for diagnosis in found))
+        assert always == {group[mistake.name]}
+
+
+def _inputs(name, seed):
+    """Everything that a check with this seed hands to an answer that answers nothing."""
+    seen = []
+
+    def answer(*args):
+        seen.append([arg.integers(2**63) if isinstance(arg, np.random.Generator) else repr(arg) for arg in args])
+
+    examine(name, answer, seed)
+    return [item for args in seen for item in args if "<function" not in str(item)]
+
+
+@pytest.mark.parametrize("name", exercises())
+def test_the_same_seed_draws_the_same_inputs_and_another_seed_others(name):
+    assert _inputs(name, SEEDS[0]) == _inputs(name, SEEDS[0])
+    assert _inputs(name, SEEDS[0]) != _inputs(name, SEEDS[1])
+
+
+@pytest.mark.parametrize("name", exercises())
+def test_every_hint_asks_or_says_something_and_never_shows_code(name):
+    for mistake in misconceptions(name):
+        assert len(mistake.hint) > 15
+        assert "np." not in mistake.hint
+        assert "axis=-" not in mistake.hint.replace("x.sum(axis=-1)", "")
+        assert mistake.symptom.split()[0] in {"with", "without", "when"}, mistake.symptom
+
+
+def test_two_mistakes_at_once_are_rejected_and_explained():
+    """A sample of the pairs. One mistake may hide the other (uniform weights hide the scale): then the one is named."""
+    pairs = list(find("attention/attention").compositions())
+    drawn = np.random.default_rng(SEEDS).choice(len(pairs), 60, replace=False)
+    reports = {pairs[i].name: examine("attention/attention", pairs[i].wrong, SEEDS[0]) for i in drawn}
+    assert [name for name, report in reports.items() if report.score == 1] == []
+    assert [name for name, report in reports.items() if not report.diagnosis] == []
+    exact = [name for name, report in reports.items() if name in [m.name for m in report.diagnosis]]
+    assert len(exact) > len(reports) / 2

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from crossattn_ref.checks.compare import closeness, disagreement
+
+EXACT = np.array([[0.25, 0.5, 0.25]] * 2)
+ROUNDED = EXACT.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (EXACT.T, "shape (3, 2), where (2, 3)"),
+        (EXACT[0], "shape (3,)"),
+        (EXACT[:, :1], "shape (2, 1)"),
+        (np.float64(0.25), "shape ()"),
+        (EXACT.astype(np.float16), "float16"),
+        (EXACT.astype(object), "object"),
+        (EXACT.astype(complex), "complex128"),
+        (np.ones((2, 3), int), "int64"),
+        (EXACT > 0, "bool"),
+        (EXACT * np.nan, "NaN or inf in 6 of 6 places"),
+        (EXACT + np.eye(2, 3) * 1e-5, "wrong in 2 of 6 places, first at [0,0]"),
+        (3, "3, a int"),
+        ((EXACT, EXACT), "tuple of 2"),
+    ],
+    ids=str,
+)
+def test_a_value_of_the_wrong_form_or_with_wrong_numbers_is_told_so_without_the_right_ones(value, says):
+    problem = disagreement(value, EXACT, ROUNDED)
+    assert says in problem
+    assert "0.25" not in problem.replace("0.25, a", "")
+
+
+@pytest.mark.parametrize("value", [EXACT, ROUNDED, EXACT + 5e-7, np.asfortranarray(EXACT)], ids=str)
+def test_a_right_value_passes_in_float32_and_float64(value):
+    assert disagreement(value, EXACT, ROUNDED) is None
+
+
+def test_what_float32_rounding_costs_is_forgiven_sixteen_times_and_no_more():
+    rounded = EXACT + 1e-4
+    assert disagreement(EXACT + 15e-4, EXACT, rounded) is None
+    assert "wrong" in disagreement(EXACT + 17e-4, EXACT, rounded)
+
+
+def test_a_tuple_is_compared_item_by_item():
+    assert disagreement((EXACT, EXACT), (EXACT, EXACT), (ROUNDED, ROUNDED)) is None
+    assert "item 1" in disagreement((EXACT, -EXACT), (EXACT, EXACT), (ROUNDED, ROUNDED))
+    assert "tuple of 2 arrays" in disagreement(EXACT, (EXACT, EXACT), (ROUNDED, ROUNDED))
+    assert "a tuple of 1" in disagreement((EXACT,), (EXACT, EXACT), (ROUNDED, ROUNDED))
+
+
+def test_closeness_measures_numbers_and_tells_kinds_apart():
+    assert closeness(EXACT + 0.5, EXACT) == 0.5
+    assert closeness(100 * EXACT + 5, 100 * EXACT) == pytest.approx(0.1)
+    assert closeness(EXACT, EXACT.T) == np.inf
+    assert closeness(EXACT * np.nan, EXACT) == np.inf
+    assert closeness(EXACT * np.nan, EXACT * np.nan) == 0
+    assert closeness("ValueError", "ValueError") == 0
+    assert closeness("ValueError", "TypeError") == np.inf
+    assert closeness("ValueError", EXACT) == np.inf
+    assert closeness((EXACT, EXACT + 1), (EXACT, EXACT)) == 1
+    assert closeness((EXACT,), (EXACT, EXACT)) == np.inf
