@@ -15,6 +15,24 @@ from typing import Protocol
 import numpy as np
 
 
+SAID = 4000  # characters kept of what one call prints
+
+
+class Tape(io.StringIO):
+    """A text stream that keeps its first characters and drops the rest, however much is printed."""
+
+    def __init__(self, length: int):
+        super().__init__()
+        self._left = length
+
+    def write(self, text: str) -> int:
+        """Keep what still fits; claim to have written all of it."""
+        kept = text[: self._left]
+        self._left -= len(kept)
+        super().write(kept)
+        return len(text)
+
+
 @dataclass(frozen=True)
 class Raised:
     """An error of the answer: its kind, its message, and the line of the answer that it came from."""
@@ -89,7 +107,7 @@ def run(function: Callable, *args: object, plain: Callable | None = None) -> Out
 
     plain turns its result into plain data.
     """
-    said = io.StringIO()
+    said = Tape(SAID)
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
             warnings.simplefilter("always")
