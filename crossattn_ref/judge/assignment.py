@@ -10,6 +10,7 @@ import nbformat
 from crossattn_ref.checks.table import find
 
 TORCH = "torch"
+IMPORTABLE: dict[str, tuple[str, ...]] = {}  # by assignment: what its notebooks may import of crossattn_ref
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,16 @@ class CheckCell:
 
 @dataclass(frozen=True)
 class Notebook:
-    """One notebook of an assignment: its graded cells by grade_id, the source of its locked cells, its libraries."""
+    """One notebook of an assignment: its graded cells by grade_id, the source of its locked cells, what it may import.
+
+    libraries are loaded before it starts; modules are the files of crossattn_ref that it finds beside the checks.
+    """
 
     name: str
     checks: dict[str, CheckCell]
     locked: dict[str, str]
     libraries: tuple[str, ...]
+    modules: tuple[str, ...]
 
 
 class NoAssignment(Exception):
@@ -49,7 +54,8 @@ def read(path: Path) -> Notebook:
         if meta.get("grade") and not meta.get("solution"):
             checks[meta["grade_id"]] = _check(path, meta, cell.source)
     torch = any(find(check.exercise).wanted == "tensor" for check in checks.values())
-    return Notebook(path.stem, checks, locked, ("numpy", TORCH) if torch else ("numpy",))
+    libraries = ("numpy", TORCH) if torch else ("numpy",)
+    return Notebook(path.stem, checks, locked, libraries, IMPORTABLE.get(path.parent.name, ()))
 
 
 def _check(path, meta, source):

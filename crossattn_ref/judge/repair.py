@@ -1,0 +1,146 @@
+"""Putting a submission back into the shape of its release, so that no notebook can stop a class from being graded.
+
+The release is the skeleton: its cells, their order and their metadata. Into it go the learner's answers, found by
+grade_id, by cell id, or by the function that they define, and the learner's own cells, each behind the cell that it
+followed. Cells that were duplicated, renamed, retyped, deleted, stripped or changed though locked fall into place.
+"""
+
+import ast
+import copy
+from dataclasses import dataclass, field
+
+import nbformat
+from nbformat import NotebookNode
+
+MOST_CELLS = 500
+MOST_CHARACTERS = 2_000_000  # of all sources together
+
+
+@dataclass
+class Repaired:
+    """A notebook in the shape of its release, and what had to be mended."""
+
+    notebook: NotebookNode
+    remarks: list[str] = field(default_factory=list)
+
+
+def repaired(submitted: object, release: NotebookNode) -> Repaired:
+    """Put the answers of a submission, whatever its state, into a copy of the release.
+
+    submitted is parsed JSON of any form; what is not a cell with text in it is left out.
+    """
+    result = Repaired(copy.deepcopy(release))
+    cells = _cells(submitted, result.remarks)
+    skeleton = {cell.metadata.nbgrader.grade_id: cell for cell in result.notebook.cells if "nbgrader" in cell.metadata}
+    places = _places(cells, skeleton, result.remarks)
+    for name, cell in skeleton.items():
+        if cell.metadata.nbgrader.solution:
+            _put_answer(cell, [cells[i] for i, place in enumerate(places) if place == name], result.remarks)
+    result.notebook.cells = _with_own_cells(result.notebook.cells, cells, places)
+    for index, cell in enumerate(result.notebook.cells):
+        cell.id = cell.metadata.get("nbgrader", {}).get("grade_id") or f"own-{index}"
+    return result
+
+
+@dataclass
+class _Cell:
+    source: str
+    kind: str
+    grade_id: str
+    id: str
+
+
+def _cells(submitted, remarks):
+    """Read cells out of whatever was handed in, old notebook formats included."""
+    raw = submitted.get("cells") if isinstance(submitted, dict) else None
+    if raw is None and isinstance(submitted, dict) and isinstance(submitted.get("worksheets"), list):
+        raw = [c for sheet in submitted["worksheets"] if isinstance(sheet, dict) for c in sheet.get("cells", [])]
+    if not isinstance(raw, list):
+        remarks.append("it holds no list of cells")
+        return []
+    found = [cell for cell in map(_cell, raw[:MOST_CELLS]) if cell is not None]
+    if len(raw) > MOST_CELLS:
+        remarks.append(f"it holds {len(raw)} cells; the first {MOST_CELLS} were read")
+    while sum(len(cell.source) for cell in found) > MOST_CHARACTERS:
+        longest = max(found, key=lambda cell: len(cell.source))
+        remarks.append(f"a cell of {len(longest.source)} characters was left out")
+        found.remove(longest)
+    return found
+
+
+def _cell(raw):
+    if not isinstance(raw, dict):
+        return None
+    source = raw.get("source", raw.get("input", ""))
+    if isinstance(source, list):
+        source = "".join(part for part in source if isinstance(part, str))
+    if not isinstance(source, str):
+        return None
+    source = source.encode("utf-8", "replace").decode()  # lone surrogates could not be written again
+    metadata = raw.get("metadata")
+    nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    grade_id = nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
+    kind = "code" if raw.get("cell_type") == "code" else "markdown"
+    return _Cell(source, kind, str(grade_id or ""), str(raw.get("id") or ""))
+
+
+def _places(cells, skeleton, remarks):
+    """Say of each submitted cell which cell of the release it is, None for the learner's own."""
+    places = [cell.grade_id if cell.grade_id in skeleton else None for cell in cells]
+    for name in skeleton:  # a cell that lost its metadata keeps its id; one that lost both still defines the function
+        if name in places:
+            continue
+        by_id = [i for i, cell in enumerate(cells) if places[i] is None and cell.id == name]
+        wanted = _defined(skeleton[name].source) if skeleton[name].metadata.nbgrader.solution else set()
+        by_content = [
+            i for i, cell in enumerate(cells) if places[i] is None and wanted and wanted <= _defined(cell.source)
+        ]
+        for index in by_id or by_content[-1:]:
+            places[index] = name
+            remarks.append(f"cell {name}: found without its nbgrader metadata")
+        if name not in places and skeleton[name].metadata.nbgrader.get("locked") is not True:
+            remarks.append(f"cell {name}: missing")
+        elif name not in places and skeleton[name].metadata.nbgrader.grade:
+            remarks.append(f"cell {name}: deleted, and put back")
+    return places
+
+
+def _defined(source):
+    """Names of the functions and classes that code defines at its top level."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def _put_answer(cell, versions, remarks):
+    """Take the last version that is not the untouched stub: when a notebook runs, the last definition holds."""
+    name, stub = cell.metadata.nbgrader.grade_id, cell.source
+    if len(versions) > 1:
+        remarks.append(f"cell {name}: there {len(versions)} times; the last one that was worked on counts")
+    if any(version.kind != cell.cell_type for version in versions):
+        remarks.append(f"cell {name}: its type was changed, and changed back")
+    answers = [version.source for version in versions if version.source.strip() != stub.strip()]
+    if answers:
+        cell.source = answers[-1]
+
+
+def _with_own_cells(skeleton, cells, places):
+    """Put each of the learner's own cells behind the cell of the release that it followed."""
+    behind = {}
+    last = ""
+    for cell, place in zip(cells, places, strict=True):
+        last = place or last
+        if place is None and cell.source.strip():
+            behind.setdefault(last, []).append(_own(cell))
+    ordered = list(behind.get("", []))
+    for cell in skeleton:
+        ordered.append(cell)
+        ordered += behind.get(cell.metadata.get("nbgrader", {}).get("grade_id"), [])
+    return ordered
+
+
+def _own(cell):
+    make = nbformat.v4.new_code_cell if cell.kind == "code" else nbformat.v4.new_markdown_cell
+    return make(cell.source)

@@ -1,0 +1,147 @@
+"""From what students handed in to what may be graded: found, read, repaired, copied. Nothing here runs their code.
+
+submitted/ is read and never written. Links are not followed, other files are not taken along.
+"""
+
+import json
+import shutil
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader.utils import parse_utc
+
+from crossattn_ref.judge.repair import repaired
+
+LARGEST = 20 * 2**20  # bytes of one notebook file; pictures included
+
+
+@dataclass
+class Handed:
+    """One notebook of one student: what was found, and what had to be mended or refused.
+
+    state is "ready", "renamed", "missing", "unreadable" or "refused"; remarks say why and what was mended.
+    """
+
+    student: str
+    notebook: str
+    state: str
+    remarks: list[str] = field(default_factory=list)
+
+
+class BadCourse(Exception):
+    """The course folder cannot be graded as it is; the message says why, and the remedy."""
+
+
+def releases(course: Path, subject: str, folder: str = "exercises") -> dict[str, NotebookNode]:
+    """Read the released notebooks of an assignment by name. Raises BadCourse where there are none."""
+    place = course / folder / subject
+    paths = sorted(place.glob("*.ipynb"))
+    if not paths:
+        known = ", ".join(sorted(path.name for path in (course / "solutions").glob("*") if path.is_dir())) or "none"
+        raise BadCourse(
+            f"{place} holds no notebook: release the assignment first (nbgrader generate_assignment {subject}). "
+            f"Assignments in solutions/: {known}"
+        )
+    return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+
+
+def students(course: Path, wanted: tuple[str, ...] = ()) -> list[str]:
+    """List who handed in anything. Raises BadCourse for a missing folder, or a student who is not there."""
+    place = course / "submitted"
+    if not place.is_dir():
+        raise BadCourse(f"{place} does not exist: collect the submissions as submitted/<student>/<assignment>/*.ipynb")
+    there = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+    if unknown := sorted(set(wanted) - set(there)):
+        raise BadCourse(f"no student {unknown[0]!r} in {place}; there are: {', '.join(there[:20]) or 'none'}")
+    return [name for name in there if not wanted or name in wanted]
+
+
+def stage(course: Path, subject: str, student: str, released: dict[str, NotebookNode], target: Path) -> list[Handed]:
+    """Copy a student's notebooks, repaired, to target/<student>/<subject>. What is missing is not made up."""
+    folder = course / "submitted" / student / subject
+    place = target / student / subject
+    shutil.rmtree(place, ignore_errors=True)
+    files, remarks = _files(folder)
+    if remarks or not files:
+        reason = remarks or [f"nothing was handed in for {subject}"]
+        return [Handed(student, name, "refused" if remarks else "missing", reason) for name in released]
+    place.mkdir(parents=True)
+    found = [_stage_one(student, name, release, files, place) for name, release in released.items()]
+    if "timestamp.txt" in files and (time := _timestamp(files["timestamp.txt"])):
+        (place / "timestamp.txt").write_text(time)
+    used = {handed.notebook for handed in found}
+    stray = sorted(name for name in files if name != "timestamp.txt" and Path(name).stem not in used)
+    if stray:
+        found[0].remarks.append(f"not taken along: {', '.join(stray[:5])}")
+    return found
+
+
+def _files(folder):
+    """List the plain files of a folder; a link anywhere on the way is refused, not followed."""
+    for path in (folder, folder.parent):
+        if path.is_symlink():
+            return {}, [f"{path.name} is a link, and links are not followed"]
+    if not folder.is_dir():
+        return {}, []
+    return {path.name: path for path in sorted(folder.iterdir()) if stat.S_ISREG(path.lstat().st_mode)}, []
+
+
+def _stage_one(student, name, release, files, place):
+    handed = Handed(student, name, "ready")
+    content = None
+    if f"{name}.ipynb" in files:
+        content = _read(files[f"{name}.ipynb"], handed)
+    elif other := _renamed(release, files):
+        handed.state = "renamed"
+        handed.remarks.append(f"found as {other.name}")
+        content = _read(other, handed)
+    else:
+        handed.state = "missing"
+        handed.remarks.append(f"{name}.ipynb is not there")
+        return handed
+    result = repaired(content, release)
+    if content is not None:
+        handed.remarks += result.remarks
+    nbformat.write(result.notebook, place / f"{name}.ipynb")
+    return handed
+
+
+def _read(path, handed):
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has {path.stat().st_size} bytes; at most {LARGEST} are read")
+        return json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
+        handed.state = "unreadable"
+        handed.remarks.append(f"{path.name} cannot be read ({str(error)[:120]}): graded as not answered")
+        return None
+
+
+def _renamed(release, files):
+    """Find the notebook of another name that holds most of a release's cells."""
+    wanted = {cell.metadata.nbgrader.grade_id for cell in release.cells if "nbgrader" in cell.metadata}
+    best, most = None, len(wanted) / 2
+    for name, path in files.items():
+        if not name.endswith(".ipynb") or path.stat().st_size > LARGEST:
+            continue
+        try:
+            cells = json.loads(path.read_bytes())["cells"]
+            held = {cell.get("metadata", {}).get("nbgrader", {}).get("grade_id") or cell.get("id") for cell in cells}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+        if len(wanted & held) > most:
+            best, most = path, len(wanted & held)
+    return best
+
+
+def _timestamp(path):
+    """Read a time that nbgrader can parse; anything else would stop it."""
+    try:
+        text = path.read_text()[:100].strip()
+        parse_utc(text)
+    except (ValueError, OSError, OverflowError, UnicodeDecodeError, TypeError):
+        return None
+    return text
