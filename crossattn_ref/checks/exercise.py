@@ -4,6 +4,7 @@ examine asks a subject every property, keeps the transcript, and where something
 with each known mistake: the one that answers as the learner's answer did is the diagnosis.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -79,6 +80,21 @@ class Ask:
         )
         self._compare(value, exact, rounded, {**config, **args})
 
+    def gradients_match(
+        self, config: Mapping, state: Mapping, grad_out: np.ndarray, names: Iterable[str] = (), **args: object
+    ) -> None:
+        """As forward_matches, and compare the gradients of the floating args and of the named parameters too."""
+        self.forward_matches(config, state, **args)
+        given = self.gradients(grad_out, names)
+        exact, rounded = (
+            Ask(self._exercise, self._made(module, config, state, args, dtype)).gradients(grad_out.astype(dtype), names)
+            for module, dtype in self._oracles()
+        )
+        of = [name for name, arg in args.items() if _is_floating(arg)] + list(names)
+        for name, *parts in zip(of, given, exact, rounded, strict=True):
+            if problem := _gradient_problem(*parts):
+                raise Violation(f"the gradient of {name}: {problem}", {**config, **args})
+
     def gradients(self, grad_out: np.ndarray, names: Iterable[str] = ()) -> tuple:
         """Send a gradient back through the last forward -> the gradients of its arrays, then of the named parameters.
 
@@ -123,6 +139,29 @@ def examine(name: str, exercise: Exercise, subject: Subject, seed: int = 0) -> R
         known = " or ".join(misconception.name for misconception in diagnosis)
         findings = [f if f.passed else replace(f, misconception=known) for f in findings]
     return Report(name, _score(exercise, findings), tuple(findings), diagnosis, recorder.remarks(), seed)
+
+
+def signature(exercise: Exercise, subject: Subject) -> str:
+    """Boil down what a subject answers to the same questions for everybody: equal mistakes, equal signatures.
+
+    A number of 16 hexadecimal digits that tells nothing else about the answer. It groups wrong answers that no known
+    mistake explains, so that the largest group can become the next entry of the catalogue.
+    """
+    recorder = _Recorder(subject)
+    for index, prop in enumerate(exercise.properties):
+        _finding(prop, Ask(exercise, recorder), np.random.default_rng([0, index]))
+    seen = [_observed(exercise, args, outcome) for _, args, outcome in recorder.transcript]
+    return hashlib.sha256(repr([_coarse(value) for value in seen]).encode()).hexdigest()[:16]
+
+
+def _coarse(value):
+    """Write a value down to four digits, so that rounding in another order makes no difference."""
+    if isinstance(value, tuple):
+        return tuple(_coarse(item) for item in value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        scale = max(1.0, float(np.abs(value[np.isfinite(value)]).max(initial=0.0)))
+        return value.shape, (np.round(value.astype(np.float64) / scale, 4) + 0.0).tolist()
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
 
 
 def _finding(prop, ask, rng):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from IPython.core.inputtransformer2 import TransformerManager
 
-from crossattn_ref.checks.exercise import examine
+from crossattn_ref.checks.exercise import examine, signature
 from crossattn_ref.checks.report import Report
 from crossattn_ref.checks.table import find
 from crossattn_ref.judge.assignment import CheckCell, Notebook
@@ -35,6 +35,7 @@ class Verdict:
     """The outcome for one notebook: reports by graded cell, what each cell did, and what a human should look at."""
 
     reports: dict[str, Report] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
     points: dict[str, float] = field(default_factory=dict)
     cells: dict[str, Ran] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
@@ -76,7 +77,8 @@ def _run(channel, submission, cells, assignment, key, limits, verdict):
     for number, (name, source) in enumerate(cells):
         check = assignment.checks.get(name)
         if check:
-            report = _check(channel, number, check, seed(key, check.exercise, submission), limits, deadline)
+            drawn = seed(key, check.exercise, submission)
+            report, verdict.signatures[name] = _check(channel, number, check, drawn, limits, deadline)
             verdict.reports[name] = report
             verdict.points[name] = check.points * report.score if report.score < 1 else check.points
             if any("process stopped" in finding.message for finding in report.findings):
@@ -97,13 +99,17 @@ def _cell(channel: Channel, name: str, source: str, deadline: float) -> Ran:
         raise Broken(f"a malformed answer ({error})") from error
 
 
-def _check(channel: Channel, number: int, check: CheckCell, drawn: int, limits: Limits, deadline: float) -> Report:
-    """Fork the notebook's process as it stands, and ask the fork."""
+def _check(
+    channel: Channel, number: int, check: CheckCell, drawn: int, limits: Limits, deadline: float
+) -> tuple[Report, str]:
+    """Fork the notebook's process as it stands, and ask the fork; a wrong answer that nothing explains is signed."""
     exercise = find(check.exercise)
     until = min(deadline, limits.wall(limits.check_cpu_seconds))
     with _fork(channel, number, deadline) as asked:
         subject = RemoteSubject(asked, check.answer, tensors=exercise.wanted == "tensor", deadline=until)
-        return examine(check.exercise, exercise, subject, drawn)
+        report = examine(check.exercise, exercise, subject, drawn)
+        unexplained = 0 < sum(not finding.passed for finding in report.findings) and not report.diagnosis
+        return report, signature(exercise, subject) if unexplained and not subject.broken else ""
 
 
 @contextlib.contextmanager

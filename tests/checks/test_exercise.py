@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crossattn_ref.checks.compare import Violation
-from crossattn_ref.checks.exercise import Exercise, Property, examine
+from crossattn_ref.checks.exercise import Exercise, Property, examine, signature
 from crossattn_ref.checks.report import Misconception
 from crossattn_ref.checks.subject import LocalSubject
 
@@ -118,3 +118,12 @@ def test_a_property_that_fails_says_why():
     report = judge(lambda x: x, Exercise(reference=DOUBLING.reference, properties=(Property("not today", 1, never),)))
     assert report.findings[0].message == "it is Monday"
     assert report.findings[0].counterexample == {"day": 1}
+
+
+def test_equal_mistakes_have_equal_signatures_however_they_are_written():
+    def sign(answer):
+        return signature(DOUBLING, LocalSubject(answer))
+
+    assert sign(lambda x: 5 * x) == sign(lambda x: x + 2 * x + 2 * x) == sign(lambda x: (5 * x).astype(np.float32))
+    assert len({sign(lambda x, f=f: f * x) for f in (2, 3, 4, 5)}) == 4
+    assert sign(lambda x: 5 * x) != sign(lambda x: (5 * x).sum())
