@@ -14,6 +14,8 @@ from crossattn_ref.checks.compare import Violation, closeness, disagreement, usa
 from crossattn_ref.checks.report import Finding, Misconception, Report
 from crossattn_ref.checks.subject import LocalSubject, Outcome, Subject
 
+MISFITS = ("ValueError", "RuntimeError", "IndexError")  # what NumPy, torch and careful code raise where shapes don't fit
+
 
 @dataclass(frozen=True)
 class Property:
@@ -74,25 +76,23 @@ class Ask:
     def forward_matches(self, config: Mapping, state: Mapping, **args: object) -> None:
         """As forward, and compare with the reference module, forgiving 16 times the rounding of float32."""
         value = self.forward(config, state, **args)
-        exact, rounded = (
-            _forward(self._exercise.local(module), config, _cast_all(state, dtype), _cast_all(args, dtype)).value
-            for module, dtype in ((self._exercise.reference, np.float64), (self._exercise.plain, np.float32))
-        )
+        exact, rounded = (right.value for _, right, _ in self._right_modules(config, state, args))
         self._compare(value, exact, rounded, {**config, **args})
 
     def gradients_match(
         self, config: Mapping, state: Mapping, grad_out: np.ndarray, names: Iterable[str] = (), **args: object
     ) -> None:
-        """As forward_matches, and compare the gradients of the floating args and of the named parameters too."""
-        self.forward_matches(config, state, **args)
+        """As forward, and compare the gradients of the floating args, then of the named parameters."""
+        self.forward(config, state, **args)
         given = self.gradients(grad_out, names)
         exact, rounded = (
-            Ask(self._exercise, self._made(module, config, state, args, dtype)).gradients(grad_out.astype(dtype), names)
-            for module, dtype in self._oracles()
+            Ask(self._exercise, module).gradients(grad_out.astype(dtype), names)
+            for module, _, dtype in self._right_modules(config, state, args)
         )
-        of = [name for name, arg in args.items() if _is_floating(arg)] + list(names)
-        for name, *parts in zip(of, given, exact, rounded, strict=True):
-            if problem := _gradient_problem(*parts):
+        of = [*(name for name, arg in args.items() if _is_floating(arg)), *names]
+        for name, value, *right in zip(of, given, exact, rounded, strict=True):
+            nothing = not value.any() and right[0].any()
+            if problem := "nothing arrives" if nothing else disagreement(value, *right, self._exercise.wanted):
                 raise Violation(f"the gradient of {name}: {problem}", {**config, **args})
 
     def gradients(self, grad_out: np.ndarray, names: Iterable[str] = ()) -> tuple:
@@ -109,6 +109,12 @@ class Ask:
         if not isinstance(value, bool | np.bool_):
             raise Violation(f"your test returned {value!r}; it must return True or False")
         return bool(value)
+
+    def _right_modules(self, config, state, args):
+        """Run the reference in float64 and the formula in float32 -> each as a subject, with its outcome and dtype."""
+        for module, dtype in ((self._exercise.reference, np.float64), (self._exercise.plain, np.float32)):
+            subject = self._exercise.local(module)
+            yield subject, _forward(subject, config, _cast_all(state, dtype), _cast_all(args, dtype)), dtype
 
     def _usable(self, outcome, args):
         return usable(outcome, self._exercise.wanted, args)
@@ -159,8 +165,9 @@ def _coarse(value):
     if isinstance(value, tuple):
         return tuple(_coarse(item) for item in value)
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        scale = max(1.0, float(np.abs(value[np.isfinite(value)]).max(initial=0.0)))
-        return value.shape, (np.round(value.astype(np.float64) / scale, 4) + 0.0).tolist()
+        largest = max(1.0, float(np.abs(value[np.isfinite(value)]).max(initial=0.0)))
+        decimals = 4 - int(np.ceil(np.log10(largest)))
+        return value.shape, (np.round(value.astype(np.float64), decimals) + 0.0).tolist()
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
 
 
@@ -244,7 +251,7 @@ def _replay(exercise, transcript, answer):
 
 def _observed(exercise, args, outcome):
     if outcome.error:
-        return outcome.error.kind
+        return "misfit" if outcome.error.kind in MISFITS else outcome.error.kind
     try:
         return exercise.observe(args, outcome.value)
     except (TypeError, ValueError):
@@ -264,8 +271,12 @@ def _explains(mistaken, given, right):
 
 
 def _cast(arg, dtype):
-    return arg.astype(dtype) if isinstance(arg, np.ndarray) and np.issubdtype(arg.dtype, np.floating) else arg
+    return arg.astype(dtype) if _is_floating(arg) else arg
 
 
 def _cast_all(args, dtype):
     return {name: _cast(arg, dtype) for name, arg in args.items()}
+
+
+def _is_floating(arg):
+    return isinstance(arg, np.ndarray) and np.issubdtype(arg.dtype, np.floating)
