@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-WIDTH = 96  # columns of a printed report
+WIDTH = 80  # columns of a printed report
 PRINTABLE = 30  # numbers in the largest array that a report prints in full
 
 
