@@ -14,7 +14,11 @@ from crossattn_ref.checks.compare import Violation, closeness, disagreement, usa
 from crossattn_ref.checks.report import Finding, Misconception, Report
 from crossattn_ref.checks.subject import LocalSubject, Outcome, Subject
 
-MISFITS = ("ValueError", "RuntimeError", "IndexError")  # what NumPy, torch and careful code raise where shapes don't fit
+MISFITS = (
+    "ValueError",
+    "RuntimeError",
+    "IndexError",
+)  # what NumPy, torch and careful code raise where shapes don't fit
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Property:
 class Exercise:
     """Everything that is known about one exercise.
 
-    plain is the formula in the dtype of its inputs: run in float32 it tells how much rounding must be forgiven.
+    plain is the formula in the dtype of its inputs: run in float32 it tells how much rounding must be forgiven
+    (in float16, where a question is put in half precision).
     local puts an answer behind the operations of a Subject in this process; wanted is what an answer returns.
     observe turns an answer's raw result into what counts, where many results are right. compositions yields
     mistakes made of two others; they are tried only when no single one explains an answer.
@@ -66,7 +71,8 @@ class Ask:
         """Call the answer and compare with the reference, forgiving 16 times the rounding of float32."""
         value = self.call(**args)
         exact = self._exercise.reference(*(_cast(arg, np.float64) for arg in args.values()))
-        rounded = self._exercise.plain(*(_cast(arg, np.float32) for arg in args.values()))
+        low = _rounding(args.values())
+        rounded = self._exercise.plain(*(_cast(arg, low) for arg in args.values()))
         self._compare(value, exact, rounded, args)
 
     def forward(self, config: Mapping, state: Mapping, **args: object) -> object:
@@ -112,7 +118,8 @@ class Ask:
 
     def _right_modules(self, config, state, args):
         """Run the reference in float64 and the formula in float32 -> each as a subject, with its outcome and dtype."""
-        for module, dtype in ((self._exercise.reference, np.float64), (self._exercise.plain, np.float32)):
+        low = _rounding((*state.values(), *args.values()))
+        for module, dtype in ((self._exercise.reference, np.float64), (self._exercise.plain, low)):
             subject = self._exercise.local(module)
             yield subject, _forward(subject, config, _cast_all(state, dtype), _cast_all(args, dtype)), dtype
 
@@ -152,10 +159,13 @@ def signature(exercise: Exercise, subject: Subject) -> str:
 
     A number of 16 hexadecimal digits that tells nothing else about the answer. It groups wrong answers that no known
     mistake explains, so that the largest group can become the next entry of the catalogue.
+    Empty for an answer that never returned anything.
     """
     recorder = _Recorder(subject)
     for index, prop in enumerate(exercise.properties):
         _finding(prop, Ask(exercise, recorder), np.random.default_rng([0, index]))
+    if all(outcome.error for _, _, outcome in recorder.transcript):
+        return ""
     seen = [_observed(exercise, args, outcome) for _, args, outcome in recorder.transcript]
     return hashlib.sha256(repr([_coarse(value) for value in seen]).encode()).hexdigest()[:16]
 
@@ -268,6 +278,12 @@ def _explains(mistaken, given, right):
             return False
         evidence += apart > 1e-6
     return evidence > 0
+
+
+def _rounding(args):
+    """The dtype whose rounding is forgiven: float32, or half precision where the question is put in it."""
+    half = any(isinstance(arg, np.ndarray) and arg.dtype == np.float16 for arg in args)
+    return np.float16 if half else np.float32
 
 
 def _cast(arg, dtype):

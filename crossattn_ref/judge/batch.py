@@ -1,60 +1,59 @@
 """Grading a class: stage what was handed in, judge it in several processes, let nbgrader record it, list the rest."""
 
+import contextlib
 import csv
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
-import sqlalchemy
-from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
-from traitlets.config.loader import PyFileConfigLoader
 
-from crossattn_ref.judge import assignment as assignments
+from crossattn_ref.judge import statistics
+from crossattn_ref.judge.course import Course, opened
 from crossattn_ref.judge.plugins import Judge
 from crossattn_ref.judge.sandbox import NoSandbox, missing
-from crossattn_ref.judge.staging import BadCourse, Handed, releases, stage, students
+from crossattn_ref.judge.staging import Handed, stage, students
+from crossattn_ref.judge.store import course_key
 from crossattn_ref.judge.verdict import Verdict
 
-WORK = Path("_build") / "grading"  # below the course folder
+_UNGRADED = ("missing", "refused")
 
 
 @dataclass
 class Submission:
-    """One student's notebook on its way: what was handed in, and in which state it ended."""
+    """One student's notebook on its way: what was handed in, what it earned, and what somebody should look at."""
 
     handed: Handed
     points: float = 0.0
-    most: float = 0.0
     flags: list[str] = field(default_factory=list)
 
     @property
     def needs_human(self) -> bool:
-        """Whether somebody should look: nothing could be read, the process broke off, or words wait for a mark."""
+        """Whether somebody should look: something could not be read or was refused, or a process broke off."""
         return self.handed.state in ("unreadable", "refused", "renamed") or bool(self.flags)
 
 
 @dataclass(frozen=True)
 class Graded:
-    """A graded class: its submissions, and where the results lie."""
+    """A graded class, and where its lists lie."""
 
-    subject: str
     submissions: list[Submission]
     isolation: str
     triage: Path
+    report: Path
 
 
 def grade(
-    course: Path,
+    folder: Path,
     subject: str,
     *,
     only: tuple[str, ...] = (),
@@ -62,29 +61,27 @@ def grade(
     unsafe: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Graded:
-    """Grade an assignment of a course folder, as laid out for nbgrader.
+    """Grade an assignment of a course folder, as laid out for nbgrader: submitted/<student>/<assignment>/*.ipynb.
 
     progress(step, done, of) is told how far it is. Raises BadCourse or NoSandbox, with the remedy, before anything
-    is written; what a submission does never raises.
+    is written; what a submission does never raises. submitted/ is only read.
     """
-    course = course.resolve()
     if not unsafe and (reason := missing()):
         raise NoSandbox(reason)
-    config = _config(course)
-    released = releases(course, subject)
-    who = students(course, only)
-    _registered(config, subject, released)
-    for name in released:
-        assignments.read(course / "solutions" / subject / f"{name}.ipynb")
-    staged = course / WORK / "staged"
+    course = opened(folder, subject)
+    course.config.Judge.unsafe = unsafe
+    who = students(course.folder, only)
     class_ = [
         Submission(handed)
         for student in _told(who, "staging", progress)
-        for handed in stage(course, subject, student, released, staged)
+        for handed in stage(course.folder, subject, student, course.released, course.staged)
     ]
-    verdicts = _judged(course, subject, class_, workers, config, unsafe=unsafe)
-    _record(course, subject, class_, config, verdicts, progress, unsafe=unsafe)
-    return _summary(course, subject, class_, isolation="none" if unsafe else "bubblewrap")
+    with _judging(course, class_, workers) as verdicts:
+        _record(course, class_, verdicts, progress)
+    triage = _triage(course, class_)
+    record = statistics.read(course.results / "attempts.jsonl")
+    report = statistics.write(course.results, subject, record)
+    return Graded(class_, "none" if unsafe else "bubblewrap", triage, report)
 
 
 def _told(items, step, progress):
@@ -95,108 +92,81 @@ def _told(items, step, progress):
     progress(step, len(items), len(items))
 
 
-def _config(course):
-    path = course / "nbgrader_config.py"
-    if not path.exists():
-        raise BadCourse(f"{path} does not exist: run this in the course folder, or pass --course FOLDER")
-    config = PyFileConfigLoader(path.name, path=str(course)).load_config()
-    config.CourseDirectory.root = str(course)
-    return config
-
-
-def _registered(config, subject, released):
-    """Insist that the gradebook knows the assignment as it was released."""
-    url = CourseDirectory(config=config).db_url
-    remedy = f"run: nbgrader generate_assignment {subject} --force"
-    try:
-        with Gradebook(url, config.CourseDirectory.get("course_id", "")) as gradebook:
-            gradebook.db.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
-            known = {notebook.name for notebook in gradebook.find_assignment(subject).notebooks}
-    except MissingEntry as error:
-        raise BadCourse(f"the gradebook does not know the assignment {subject!r}; {remedy}") from error
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        kind = str(getattr(error, "orig", error))[:150]
-        raise BadCourse(f"the gradebook cannot be used ({kind}): back it up, then run: nbgrader db upgrade") from error
-    if absent := sorted(set(released) - known):
-        raise BadCourse(f"the gradebook does not know the notebook {absent[0]!r} of {subject!r}; {remedy}")
-
-
-def _judged(course, subject, class_, workers, config, *, unsafe):
-    """Start judging everything that was staged -> the futures, in the order of the class."""
-    tasks = [
-        (str(course), subject, s.handed.student, s.handed.notebook)
-        for s in class_
-        if s.handed.state not in ("missing", "refused")
-    ]
+@contextlib.contextmanager
+def _judging(course: Course, class_: list[Submission], workers: int) -> Iterator[dict[tuple, Future]]:
+    """Start judging everything that was staged, in the order of the class -> a future for each notebook."""
+    tasks = [(s.handed.student, s.handed.notebook) for s in class_ if s.handed.state not in _UNGRADED]
     context = multiprocessing.get_context("spawn")
-    settings = dict(config.get("Judge", {}))
     with _one_thread_each():
-        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(settings, unsafe))
-        futures = {task[2:]: pool.submit(_verdict, *task) for task in tasks}
-    pool.shutdown(wait=False)
-    return futures
+        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(dict(course.config.Judge),))
+        futures = {task: pool.submit(_verdict, course.staged, course.subject, *task) for task in tasks}
+    try:
+        yield futures
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _one_thread_each():
     """Processes share the cores among themselves; threads inside each would only fight over them."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
+    before = {name: os.environ[name] for name in names if name in os.environ}
     os.environ.update(dict.fromkeys(names, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)
 
 
-_judge: Judge | None = None  # in a worker process: its own judge, with its own kernels
+_judge: Judge | None = None  # of a worker process, with the kernels that it has started
 
 
-def _begin(settings, unsafe):
+def _begin(settings):
     global _judge  # noqa: PLW0603 a worker process is set up once
-    _judge = Judge(**settings, unsafe=unsafe)
+    _judge = Judge(**settings)
 
 
-def _verdict(course: str, subject: str, student: str, notebook: str) -> Verdict:
-    _judge.course = course
-    path = Path(course) / WORK / "staged" / student / subject / f"{notebook}.ipynb"
-    return _judge.verdict(nbformat.read(path, as_version=4), subject, notebook)
+def _verdict(staged: Path, subject: str, student: str, notebook: str) -> Verdict:
+    return _judged(_judge, staged, subject, student, notebook)
 
 
-def _record(course, subject, class_, config, verdicts, progress, *, unsafe):
+def _judged(judge, staged, subject, student, notebook):
+    nb = nbformat.read(staged / student / subject / f"{notebook}.ipynb", as_version=4)
+    return judge.verdict(nb, subject, notebook)
+
+
+def _record(course, class_, verdicts, progress):
     """Let nbgrader write each student down as soon as the verdicts are there. This process alone writes."""
-    by_student: dict[str, list[Submission]] = {}
-    for submission in class_:
-        by_student.setdefault(submission.handed.student, []).append(submission)
-    config = Config(config)
-    config.CourseDirectory.submitted_directory = str((course / WORK / "staged").relative_to(course))
-    config.CourseDirectory.assignment_id = subject
-    config.Judge.course = str(course)
-    config.Judge.unsafe = unsafe
-    config.Repair.course = str(course)
+    config = Config(course.config)
+    config.CourseDirectory.submitted_directory = str(course.staged.relative_to(course.folder))
+    config.CourseDirectory.assignment_id = course.subject
     config.Autograde.force = True
-    for student in _told(list(by_student), "grading", progress):
-        for submission in by_student[student]:
-            _settle(submission, verdicts.get((student, submission.handed.notebook)))
-        if any(s.handed.state not in ("missing", "refused") for s in by_student[student]):
+    key = course_key(course.folder / config.Judge.get("key", Judge.key.default_value))
+    groups = [(student, list(own)) for student, own in groupby(class_, key=lambda s: s.handed.student)]
+    for student, own in _told(groups, "grading", progress):
+        attempts = []
+        for submission in own:
+            future = verdicts.pop((student, submission.handed.notebook), None)
+            if future is not None:
+                attempts += _settle(course, submission, future, key)
+        if any(submission.handed.state not in _UNGRADED for submission in own):
             _autograde(config, student)
+            statistics.note(course.results / "attempts.jsonl", attempts)
 
 
-def _settle(submission: Submission, future: Future | None):
-    """Wait for a verdict and note what it says; one that a dead worker lost is computed again by the recorder."""
-    if future is None:
-        return
+def _settle(course: Course, submission: Submission, future: Future, key: bytes) -> list[statistics.Attempt]:
+    """Wait for a verdict, note what it says, and take the attempts out of it. One that was lost is computed again."""
+    handed = submission.handed
     try:
         verdict = future.result()
     except BrokenProcessPool:
-        submission.flags.append("a worker of the judge died; judged again")
-        return
+        submission.flags.append("a process of the judge died; judged again")
+        verdict = _judged(Judge(**course.config.Judge), course.staged, course.subject, handed.student, handed.notebook)
     submission.points = sum(verdict.points.values())
     submission.flags += verdict.flags
+    return statistics.attempts(key, handed.student, verdict)
 
 
 def _autograde(config, student):
@@ -207,38 +177,22 @@ def _autograde(config, student):
     converter.start()
 
 
-def _summary(course, subject, class_, isolation):
-    place = course / WORK / subject
-    place.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {
-            "student": s.handed.student,
-            "notebook": s.handed.notebook,
-            "state": s.handed.state,
-            "points": round(s.points, 2),
-            "needs_human": s.needs_human,
-            "why": "; ".join([*s.handed.remarks, *s.flags]),
-        }
-        for s in sorted(class_, key=lambda s: (not s.needs_human, s.handed.student, s.handed.notebook))
-    ]
-    _replace(place / "triage.csv", lambda file: _csv(file, rows))
-    return Graded(subject, class_, isolation, place / "triage.csv")
-
-
-def _csv(file, rows: Iterable[dict]):
-    writer = csv.DictWriter(file, list(rows[0]) if rows else ["student"])
-    writer.writeheader()
-    writer.writerows({key: harmless(value) for key, value in row.items()} for row in rows)
+def _triage(course: Course, class_: Iterable[Submission]) -> Path:
+    """Write the list of all submissions, first those that somebody should look at, with the reasons."""
+    path = course.results / "triage.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["needs_human", "student", "notebook", "state", "points", "why"])
+        for s in sorted(class_, key=lambda s: (not s.needs_human, s.handed.student, s.handed.notebook)):
+            why = "; ".join([*s.handed.remarks, *s.flags])
+            row = ["yes" if s.needs_human else "no", s.handed.student, s.handed.notebook, s.handed.state]
+            writer.writerow([harmless(value) for value in [*row, round(s.points, 2), why]])
+    partial.replace(path)
+    return path
 
 
 def harmless(value: object) -> object:
-    """Keep a spreadsheet from reading text as a formula."""
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.lstrip()[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-
-
-def _replace(path, write):
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        write(file)
-    partial.replace(path)
+    """Keep a spreadsheet from reading text as a formula: a quote goes before what would start one."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value
