@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import crossattn_ref.judge
+
 c = get_config()
 root = Path(__file__).resolve().parent
 
@@ -36,3 +38,8 @@ c.Autograde.autograde_preprocessors = [
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     *(f"{_NBGRADER}.{name}" for name in ("LimitOutput", "SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
 ]
+
+# Feedback shows what was earned and why; what a learner wrote is escaped, and no page asks a third party.
+c.HTMLExporter.template_name = "course-feedback"
+c.HTMLExporter.extra_template_basedirs = [str(Path(crossattn_ref.judge.__file__).parent / "templates")]
+c.ExportApp.plugin_class = "crossattn_ref.judge.export.SafeCsv"
