@@ -5,6 +5,8 @@ import csv
 import logging
 import multiprocessing
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +16,9 @@ from pathlib import Path
 
 import nbformat
 from nbgrader.converters import Autograde
+from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
+from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
 from crossattn_ref.judge import statistics
@@ -96,7 +100,7 @@ def _told(items, step, progress):
 def _judging(course: Course, class_: list[Submission], workers: int) -> Iterator[dict[tuple, Future]]:
     """Start judging everything that was staged, in the order of the class -> a future for each notebook."""
     tasks = [(s.handed.student, s.handed.notebook) for s in class_ if s.handed.state not in _UNGRADED]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     with _one_thread_each():
         pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(dict(course.config.Judge),))
         futures = {task: pool.submit(_verdict, course.staged, course.subject, *task) for task in tasks}
@@ -152,7 +156,8 @@ def _record(course, class_, verdicts, progress):
             if future is not None:
                 attempts += _settle(course, submission, future, key)
         if any(submission.handed.state not in _UNGRADED for submission in own):
-            _autograde(config, student)
+            if problem := _autograde(config, student):
+                own[0].flags.append(problem)
             statistics.note(course.results / "attempts.jsonl", attempts)
 
 
@@ -169,12 +174,19 @@ def _settle(course: Course, submission: Submission, future: Future, key: bytes) 
     return statistics.attempts(key, handed.student, verdict)
 
 
-def _autograde(config, student):
+def _autograde(config: Config, student: str) -> str:
+    """Have nbgrader write a student down -> nothing, or what it could not do; the next one is graded all the same."""
     config = Config(config)
     config.CourseDirectory.student_id = student
     converter = Autograde(coursedir=CourseDirectory(config=config), config=config)
-    converter.log.setLevel(logging.ERROR)
-    converter.start()
+    converter.log.setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)  # nbgrader's own habits with sessions, harmless and on every run
+        try:
+            converter.start()
+        except NbGraderException as error:
+            return f"nbgrader could not record it: {error}"
+    return ""
 
 
 def _triage(course: Course, class_: Iterable[Submission]) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sqlalchemy
 from nbformat import NotebookNode
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Base, Gradebook, MissingEntry
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import Config
 from traitlets.config.loader import PyFileConfigLoader
@@ -62,17 +62,39 @@ def opened(folder: Path, subject: str) -> Course:
 
 
 def _registered(course):
-    """Insist that the gradebook knows the assignment as it was released."""
+    """Insist that the gradebook is one of this nbgrader's, and knows the assignment as it was released."""
     subject = course.subject
-    remedy = f"run: nbgrader generate_assignment {subject} --force"
+    release = f"run: nbgrader generate_assignment {subject} --force"
+    place = sqlalchemy.make_url(course.url)
+    if place.get_backend_name() == "sqlite" and not Path(place.database).exists():
+        raise BadCourse(f"there is no gradebook at {place.database}; {release}")
     try:
+        _same_version(course.url)
         with Gradebook(course.url, course.config.CourseDirectory.get("course_id", "")) as gradebook:
             known = {notebook.name for notebook in gradebook.find_assignment(subject).notebooks}
             gradebook.db.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))  # readers do not wait for the writer
     except MissingEntry as error:
-        raise BadCourse(f"the gradebook does not know the assignment {subject!r}; {remedy}") from error
+        raise BadCourse(f"the gradebook does not know the assignment {subject!r}; {release}") from error
     except sqlalchemy.exc.SQLAlchemyError as error:
         kind = str(getattr(error, "orig", error))[:150]
-        raise BadCourse(f"the gradebook cannot be used ({kind}): back it up, then run: nbgrader db upgrade") from error
+        raise BadCourse(f"the gradebook cannot be used ({kind}); {_UPGRADE}") from error
     if absent := sorted(set(course.released) - known):
-        raise BadCourse(f"the gradebook does not know the notebook {absent[0]!r} of {subject!r}; {remedy}")
+        raise BadCourse(f"the gradebook does not know the notebook {absent[0]!r} of {subject!r}; {release}")
+
+
+_UPGRADE = "back it up, then run: nbgrader db upgrade"
+
+
+def _same_version(url):
+    """Compare the tables that are there with those that this nbgrader expects."""
+    engine = sqlalchemy.create_engine(url)
+    try:
+        found = sqlalchemy.inspect(engine)
+        for table in Base.metadata.tables.values():
+            there = (
+                {column["name"] for column in found.get_columns(table.name)} if found.has_table(table.name) else set()
+            )
+            if missing := sorted({column.name for column in table.columns} - there):
+                raise BadCourse(f"the gradebook is of another version (no {table.name}.{missing[0]}); {_UPGRADE}")
+    finally:
+        engine.dispose()

@@ -103,8 +103,7 @@ def _plain(verdict):
 
 
 def _report(report):
-    """Keep a report without the inputs that it drew: they stay with the judge."""
-    findings = [{**vars(finding), "counterexample": {}} for finding in report.findings]
+    findings = [vars(finding) for finding in report.findings]
     diagnosis = [{"name": m.name, "symptom": m.symptom, "hint": m.hint} for m in report.diagnosis]
     return {**vars(report), "findings": findings, "diagnosis": diagnosis, "remarks": list(report.remarks)}
 

@@ -6,7 +6,7 @@ import hmac
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from IPython.core.inputtransformer2 import TransformerManager
 
@@ -109,7 +109,13 @@ def _check(
         subject = RemoteSubject(asked, check.answer, tensors=exercise.wanted == "tensor", deadline=until)
         report = examine(check.exercise, exercise, subject, drawn)
         unexplained = 0 < sum(not finding.passed for finding in report.findings) and not report.diagnosis
-        return report, signature(exercise, subject) if unexplained and not subject.broken else ""
+        return _told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
+
+
+def _told(report: Report) -> Report:
+    """Keep of a report what a learner may see and a file can hold: no drawn input, no function."""
+    findings = tuple(replace(finding, counterexample={}) for finding in report.findings)
+    return replace(report, findings=findings, diagnosis=tuple(replace(m, wrong=None) for m in report.diagnosis))
 
 
 @contextlib.contextmanager
