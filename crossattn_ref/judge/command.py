@@ -76,7 +76,12 @@ def _summary(assignment, graded):
         lines.append(f"  ... and {len(human) - 20} more, in the list")
     if graded.isolation == "none":
         lines.append("  graded WITHOUT a sandbox: these are not marks")
-    return "\n".join([*lines, f"  list    {graded.triage}", f"  report  {graded.report}"])
+    return "\n".join([*lines, f"  list    {_short(graded.triage)}", f"  report  {_short(graded.report)}"])
+
+
+def _short(path):
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _why(submission):
