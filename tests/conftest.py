@@ -1,0 +1,51 @@
+"""What every test shares: shapes are executed, and under REQUIRE_ALL=1 nothing is skipped."""
+
+import os
+
+import pytest
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
+
+TORCH_MODULES = [
+    "crossattn_ref.attention.dense",
+    "crossattn_ref.attention.chunked",
+    "crossattn_ref.attention.approximate",
+    "crossattn_ref.attention.fused",
+    "crossattn_ref.attention.multihead",
+    "crossattn_ref.models",
+]
+install_import_hook(TORCH_MODULES, "beartype.beartype")
+
+MAY_BE_SKIPPED = {"gpu", "corpus"}
+
+
+@pytest.fixture
+def shapes_unchecked():
+    """Switch the executed shape annotations off, for tests of the errors that a function raises itself."""
+    before = jaxtyping_config.jaxtyping_disable
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", before)
+
+
+def _fail_if_skipped(report, allowed: bool) -> None:
+    """Turn a skip into a failure that repeats the skip's reason, where REQUIRE_ALL=1 asks for everything."""
+    if not report.skipped or hasattr(report, "wasxfail") or allowed or os.environ.get("REQUIRE_ALL") != "1":
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    report.outcome = "failed"
+    report.longrepr = f"REQUIRE_ALL=1 forbids this skip: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    _fail_if_skipped(report, allowed=bool(MAY_BE_SKIPPED & set(item.keywords)))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    _fail_if_skipped(report, allowed=bool(MAY_BE_SKIPPED & set(collector.keywords)))
+    return report
