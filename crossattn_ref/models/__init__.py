@@ -1,0 +1,1 @@
+"""Models built from attention: their blocks, and one module for each task."""
