@@ -6,7 +6,7 @@ Letters: Nq queries, Nk keys (and values), Dk width of a query or key, Dv width 
 import numpy as np
 
 from crossattn_ref.attention import reference
-from crossattn_ref.checks.compare import Violation, form
+from crossattn_ref.checks.compare import Violation, form, insist
 from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
 from crossattn_ref.checks.variants import attention as wrong
@@ -27,7 +27,7 @@ def _softmax_values(ask, rng):
 
 def _softmax_shares(ask, rng):
     x = normal(rng, *sizes(rng, 2, high=6))
-    weights = _array(ask.call(x=x), x.shape, {"x": x})
+    weights = insist(ask.call(x=x), x.shape, {"x": x})
     with np.errstate(all="ignore"):
         sums = weights.sum(axis=-1)
     if not np.abs(sums - 1).max() <= 1e-5:
@@ -52,15 +52,6 @@ def _softmax_input_kept(ask, rng):
     ask.matches(x=read_only(normal(rng, rows, columns))[0])
 
 
-def _array(value, shape, case):
-    """Insist on one array of floating numbers and of a given shape."""
-    if problem := form(value):
-        raise Violation(problem)
-    if value.shape != shape:
-        raise Violation(f"it returned shape {value.shape}, where {shape} is wanted", case)
-    return value
-
-
 def _qkv(rng, *batch, square=False):
     nq, nk, dk, dv = sizes(rng, 4, high=6)
     if square:
@@ -80,7 +71,7 @@ def _attention_square(ask, rng):
 def _attention_shares(ask, rng):
     case = _qkv(rng)
     case["v"] = np.ones_like(case["v"])
-    out = _array(ask.call(**case), (len(case["q"]), case["v"].shape[1]), case)
+    out = insist(ask.call(**case), (len(case["q"]), case["v"].shape[1]), case)
     if not np.abs(out - 1).max() <= 1e-5:
         raise Violation("every value is 1, and yet the output is not: do the weights of a query add up to one?", case)
 
@@ -90,7 +81,7 @@ def _attention_key_order(ask, rng):
     order = np.roll(np.arange(len(case["k"])), 1)
     moved = {**case, "k": case["k"][order], "v": case["v"][order]}
     shape = (len(case["q"]), case["v"].shape[1])
-    before, after = _array(ask.call(**case), shape, case), _array(ask.call(**moved), shape, moved)
+    before, after = insist(ask.call(**case), shape, case), insist(ask.call(**moved), shape, moved)
     if not np.abs(after - before).max() <= 1e-5 * (1 + np.abs(before).max()):
         raise Violation("with the pairs of key and value in another order, the output changes", case)
 

@@ -8,6 +8,7 @@ from crossattn_ref.checks.subject import Foreign, Outcome
 
 FORGIVEN = 16  # times the error of the same formula computed in float32 throughout
 FLOOR = 1e-6  # and at least this much
+FLOATS = (np.float32, np.float64)
 
 
 class Violation(Exception):
@@ -39,14 +40,17 @@ def disagreement(value: object, exact: object, rounded: object, wanted: str = "a
     """Compare a value with the exact result -> None, or a sentence that never tells the expected numbers.
 
     exact and rounded are the right result in float64 and as the formula gives it in float32 throughout.
-    A tuple is compared item by item.
+    A tuple is compared item by item. Where the exact result is boolean, so must the value be. Where the rounded one
+    is in half precision, the value may be too.
     """
     if isinstance(exact, tuple):
         return _tuple_disagreement(value, exact, rounded, wanted)
-    if problem := form(value, wanted):
+    if problem := form(value, wanted, _dtypes(exact, rounded)):
         return problem
     if value.shape != exact.shape:
         return f"it returned shape {value.shape}, where {exact.shape} is wanted"
+    if exact.dtype == bool:
+        return f"it is wrong {_places(value != exact)}" if (value != exact).any() else None
     if (~np.isfinite(value) & np.isfinite(exact)).any():
         return f"it contains NaN or inf {_places(~np.isfinite(value))}"
     error = np.abs(np.asarray(rounded, np.float64) - exact).max(initial=0.0)
@@ -54,15 +58,40 @@ def disagreement(value: object, exact: object, rounded: object, wanted: str = "a
     return f"the numbers are wrong {_places(off)}" if off.any() else None
 
 
-def form(value: object, wanted: str = "array") -> str | None:
-    """Check that a value is one array of float32 or float64 -> None, or a sentence."""
+def form(value: object, wanted: str = "array", dtypes: tuple = FLOATS) -> str | None:
+    """Check that a value is one array of an allowed dtype -> None, or a sentence."""
     if isinstance(value, tuple):
         return f"it returned a tuple of {len(value)}, where one {wanted} is wanted"
     if not isinstance(value, np.ndarray | np.floating):
         return f"it returned {value!r}, a {type(value).__name__}, where {_a(wanted)} is wanted"
-    if value.dtype not in (np.float32, np.float64):
-        return f"it returned {_a(wanted)} of dtype {value.dtype}, where float32 or float64 is wanted"
+    if value.dtype not in dtypes:
+        allowed = " or ".join(np.dtype(dtype).name for dtype in dtypes)
+        return f"it returned {_a(wanted)} of dtype {value.dtype}, where {allowed} is wanted"
     return None
+
+
+def insist(value: object, shape: tuple[int, ...], case: Mapping[str, object], wanted: str = "array") -> np.ndarray:
+    """Return a value that is one array of floating numbers and of a given shape; raise Violation for any other."""
+    if problem := form(value, wanted):
+        raise Violation(problem, case)
+    if value.shape != shape:
+        raise Violation(f"it returned shape {value.shape}, where {shape} is wanted", case)
+    return value
+
+
+def unmoved(before: np.ndarray, after: np.ndarray, message: str, case: Mapping[str, object]) -> None:
+    """Raise Violation with the message where two results differ by more than rounding, or hold NaN or inf."""
+    with np.errstate(all="ignore"):
+        same = np.abs(after - before).max() <= 1e-5 * (1 + np.abs(before).max())
+    if not same:
+        raise Violation(message, case)
+
+
+def _dtypes(exact, rounded):
+    """Which dtypes a value may have, beside an exact result and the same one rounded."""
+    if exact.dtype == bool:
+        return (np.bool_,)
+    return (np.float16, *FLOATS) if rounded.dtype == np.float16 else FLOATS
 
 
 def closeness(a: object, b: object) -> float:
@@ -71,6 +100,8 @@ def closeness(a: object, b: object) -> float:
         return max((closeness(x, y) for x, y in zip(a, b, strict=True)), default=0.0) if len(a) == len(b) else np.inf
     if not (_numeric(a) and _numeric(b)):
         return 0.0 if type(a) is type(b) and not _numeric(a) and a == b else np.inf
+    if (np.asarray(a).dtype == bool) != (np.asarray(b).dtype == bool):
+        return np.inf  # True is not 1.0
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
         return np.inf
@@ -92,7 +123,9 @@ def _tuple_disagreement(value, exact, rounded, wanted):
 def _error(error):
     if error.kind in ("SystemExit", "KeyboardInterrupt"):
         return f"it raised {error.kind}, which would end the notebook"
-    if "read-only" in error.message:
+    if "does not require grad" in error.message:
+        return "no gradient can flow back through the result: it was cut off from what it was computed from"
+    if "read-only" in error.message or "in-place operation" in error.message:
         return "it writes into its input: compute a new array, and leave what you were given as it was"
     where = f", at: {error.line}" if error.line else ""
     return f"it raised {error.kind}: {error.message[:300].rstrip('.')}{where}"

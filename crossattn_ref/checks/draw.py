@@ -19,3 +19,18 @@ def read_only(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     for copy in copies:
         copy.flags.writeable = False
     return copies
+
+
+def sequences(rng: np.random.Generator, batch_axes: int = 0, *, square: bool = False) -> dict[str, np.ndarray]:
+    """Draw q (*batch, Nq, Dk), k (*batch, Nk, Dk) and v (*batch, Nk, Dv) whose sizes all differ, or all agree."""
+    *batch, nq, nk, dk, dv = sizes(rng, batch_axes + 4, high=6 + batch_axes)
+    if square:
+        nq = nk = dv = dk
+    return {"q": normal(rng, *batch, nq, dk), "k": normal(rng, *batch, nk, dk), "v": normal(rng, *batch, nk, dv)}
+
+
+def visible(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Draw a mask, True = may look, with both values in every row."""
+    mask = rng.random(shape) < 0.6
+    mask[..., 0], mask[..., -1] = True, False
+    return rng.permuted(mask, axis=-1)

@@ -1,5 +1,6 @@
 """What a check has to say: misconceptions, findings, and the report that a learner reads."""
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ class Report:
         messages = {finding.message for finding in self.findings if not finding.passed}
         if len(messages) == 1 and not any(finding.passed for finding in self.findings):
             lines.append(_wrap(_sentence(f"Nothing passed: {messages.pop()}")))  # the same everywhere: say it once
+            lines += ["", *_diagnosis(self.diagnosis)] if self.diagnosis else []
         else:
             lines += [f"  {'passed' if finding.passed else 'FAILED'}  {finding.property}" for finding in self.findings]
             lines += self._explanation()
@@ -63,17 +65,18 @@ class Report:
         return "\n".join(lines)
 
     def _explanation(self):
-        if self.diagnosis:
-            return ["", *_diagnosis(self.diagnosis)]
         first = next((finding for finding in self.findings if not finding.passed), None)
-        return ["", *_first_failure(first)] if first else []
+        if not self.diagnosis:
+            return ["", *_first_failure(first)] if first else []
+        raised = first.message.startswith("it raised ")  # then its words are worth reading beside ours
+        return ["", *_diagnosis(self.diagnosis), *([_wrap(_sentence(f"{first.property}: {first.message}"))] * raised)]
 
     def __str__(self) -> str:
         return self.text()
 
 
 def _diagnosis(found):
-    names = " or ".join(misconception.symptom for misconception in found)
+    names = " or ".join(dict.fromkeys(misconception.symptom for misconception in found))
     return [_wrap(f"Your result is what one gets {names}."), _wrap(f"Hint: {found[0].hint}")]
 
 
@@ -92,6 +95,7 @@ def _assignment(name, value):
         return f"    {name}: an array of shape {value.shape}, in examine(...).findings[i].counterexample[{name!r}]"
     prefix = f"    {name} = np.array("
     body = np.array2string(value, separator=", ", prefix=prefix, max_line_width=WIDTH)
+    body = re.sub(r"\n\s*\n", "\n", body)  # one line for each row, however many axes
     return f"{prefix}{body})" if value.dtype == np.float64 else f"{prefix}{body}, np.{value.dtype})"
 
 

@@ -10,7 +10,14 @@ from crossattn_ref.checks.report import Finding, Misconception, Report
 
 EXERCISES = {
     "attention": ("softmax", "attention", "reverse", "symmetry_test", "softmax_backward", "attention_backward"),
+    "masks": ("padding_mask", "causal_mask", "combine", "masked_attention", "to_key_padding_mask", "leak_test"),
+    "heads": ("split_heads", "merge_heads", "MultiHeadAttention", "grouped_attention"),
+    "encoder": ("EncoderLayer", "sinusoidal_positions"),
+    "cross-attention": ("CrossAttention", "DecoderLayer", "source_swap_test"),
 }
+
+# An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
+ELSEWHERE = {"heads/MultiHeadAttention": "multihead", "heads/grouped_attention": "multihead"}
 
 
 def exercises() -> list[str]:
@@ -25,7 +32,8 @@ def find(name: str) -> Exercise:
         guess = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"there is no exercise {name!r}.{guess} The exercises are: {', '.join(exercises())}")
     subject, exercise = name.split("/")
-    return importlib.import_module(f"crossattn_ref.checks.{subject.replace('-', '_')}").EXERCISES[exercise]
+    module = ELSEWHERE.get(name, subject.replace("-", "_"))
+    return importlib.import_module(f"crossattn_ref.checks.{module}").EXERCISES[exercise]
 
 
 def examine(name: str, answer: Callable, seed: int = 0) -> Report:

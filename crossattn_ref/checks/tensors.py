@@ -22,12 +22,16 @@ class TensorSubject:
 
     def construct(self, config):
         def make():
+            if isinstance(self._answer, torch.nn.Module):
+                raise TypeError("pass the class itself, not a module that was made from it")
             self._module = self._answer(**config).eval()
 
         return run(make, plain=plain_data)
 
     def load_state(self, state):
         def load():
+            if other := set(state) ^ set(self._module.state_dict()):
+                raise ValueError(f"__init__ must stay as it was given; it adds or lacks {', '.join(sorted(other))}")
             first = next(iter(state.values()))
             self._module.to(torch.from_numpy(first).dtype)
             self._module.load_state_dict({name: torch.from_numpy(copied(array)) for name, array in state.items()})
