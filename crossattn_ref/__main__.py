@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from crossattn_ref.bench import command as bench
 from crossattn_ref.judge import command as grade
 
 
@@ -12,6 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="crossattn", description="The course on cross-attention, from a shell.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     grade.add_parser(commands)
+    bench.add_parser(commands)
     parsed = parser.parse_args(arguments)
     return parsed.run(parsed)
 

@@ -54,11 +54,11 @@ def run_cells(kernel: Kernel, *sources: str, limits: Limits = Limits()) -> list[
 
 @pytest.fixture
 def inside(kernel):
-    """Return a function that asks a function's question inside the sandbox, in a notebook of its own."""
+    """Return a function that runs a function's source inside the sandbox, in a notebook of its own, on some arguments."""
 
-    def ask(question, limits=Limits(), where=kernel):  # noqa: B008 frozen
+    def ask(question, *args):
         source = textwrap.dedent(inspect.getsource(question))
-        (reply,) = run_cells(where, f"{source}\nimport json\nprint(json.dumps({question.__name__}()))", limits=limits)
+        (reply,) = run_cells(kernel, f"{source}\nimport json\nprint(json.dumps({question.__name__}(*{args!r})))")
         assert reply["error"] == "", reply
         return json.loads(reply["said"])
 
@@ -75,6 +75,12 @@ def cells(kernel):
     return run
 
 
+def zygote(kernel: Kernel) -> psutil.Process:
+    """Find the process that loads the libraries, seen from the outside."""
+    inside = psutil.Process(kernel._process.pid).children(recursive=True)
+    return next((process for process in inside if process.name() != "bwrap"), psutil.Process(kernel._process.pid))
+
+
 def family(kernel: Kernel) -> list[psutil.Process]:
-    """List the processes that a kernel has started, seen from the outside: one (the kernel itself) when all is quiet."""
-    return psutil.Process(kernel._process.pid).children(recursive=True)
+    """List the processes of a kernel's notebooks, seen from the outside: none when all is quiet."""
+    return zygote(kernel).children(recursive=True)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ import pytest
 from crossattn_ref.judge import confine, sandbox
 from crossattn_ref.judge.channel import Broken
 from crossattn_ref.judge.sandbox import Limits, NoSandbox
-from tests.judge.conftest import SECRET, SHORT, family, run_cells
+from tests.judge.conftest import SECRET, SHORT, family, run_cells, zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +31,11 @@ def until(condition, seconds=20.0):
             return False
         time.sleep(0.02)
     return True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zygote_at_first(kernel):
+    return zygote(kernel).pid
 
 
 # What can be seen.
@@ -51,7 +57,7 @@ def test_nothing_of_the_project_is_there_but_the_inert_checks(inside):
 
         found = []
         for folder, _, names in os.walk("/"):
-            found += [f"{folder}/{name}" for name in names if "crossattn" in folder or name.endswith((".ipynb", ".db"))]
+            found += [f"{folder}/{name}" for name in names if "crossattn" in folder or name.endswith(".ipynb")]
         return sorted(found)
 
     kept = {"__init__.py", "checks/__init__.py", "checks/subject.py", "checks/tensors.py"}
@@ -99,9 +105,10 @@ def test_no_process_can_be_seen_or_signalled_but_ones_own(inside):
                 alive.append(pid)
             except ProcessLookupError:
                 continue
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        os.kill(-1, signal.SIGUSR1)
-        return {"alive": alive, "me": os.getpid(), "parent": os.getppid(), "proc": os.listdir("/proc")}
+        try:
+            os.kill(-1, signal.SIGKILL)  # all that may be signalled, but oneself
+        except ProcessLookupError:
+            return {"alive": alive, "me": os.getpid(), "parent": os.getppid(), "proc": os.listdir("/proc")}
 
     assert inside(seen) == {"alive": [1, 2], "me": 2, "parent": 1, "proc": []}
 
@@ -136,7 +143,8 @@ def test_only_three_folders_can_be_written_and_nothing_in_them_runs(inside):
         found = []
         for folder, folders, names in os.walk("/"):
             for place in [folder, *(f"{folder}/{name}" for name in names)]:
-                if os.access(place, os.W_OK) and not place.startswith("/dev/"):
+                device = os.path.dirname(place) == "/dev" and not os.path.isdir(place)
+                if os.access(place, os.W_OK) and not os.path.islink(place) and not device:
                     found.append(place)
             folders[:] = [name for name in folders if folder not in found]
         try:
@@ -147,7 +155,7 @@ def test_only_three_folders_can_be_written_and_nothing_in_them_runs(inside):
         except PermissionError:
             return sorted(found)
 
-    assert inside(writable) == ["/home/jovyan", "/tmp"]
+    assert inside(writable) == ["/dev/shm", "/home/jovyan", "/tmp"]
 
 
 def test_devices_are_the_harmless_ones(inside):
@@ -192,11 +200,11 @@ def test_there_is_no_network(inside):
     hidden.bind("\0hidden-from-notebooks")
     hidden.listen()
 
-    def reached():
+    def reached(port):
         import socket
 
         found = []
-        for address in (("127.0.0.1", PORT), ("10.0.0.1", 80), ("1.1.1.1", 53)):
+        for address in (("127.0.0.1", port), ("10.0.0.1", 80), ("1.1.1.1", 53)):
             with socket.socket() as sock:
                 sock.settimeout(1)
                 found.append(sock.connect_ex(address) == 0)
@@ -211,15 +219,7 @@ def test_there_is_no_network(inside):
         return found
 
     with server, hidden:
-        text = inspect_with(reached, PORT=server.getsockname()[1])
-        assert inside(text) == [False] * 8
-
-
-def inspect_with(function, **values):
-    """Bind names that a function's source leaves open, for the other side."""
-    for name, value in values.items():
-        function.__globals__[name] = value
-    return function
+        assert inside(reached, server.getsockname()[1]) == [False] * 8
 
 
 @pytest.mark.skipif(not confine.filtered(), reason=f"there is no filter of system calls for {platform.machine()}")
@@ -334,22 +334,20 @@ def test_a_cell_that_sleeps_is_stopped_and_the_next_one_runs(cells):
     assert second["said"] == "here\n"
 
 
-def test_a_cell_that_swallows_every_interrupt_ends_with_its_processor_time(kernel):
+def test_a_cell_that_ignores_every_interrupt_ends_with_its_processor_time(kernel):
+    source = "import signal\nfor number in (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU): signal.signal(number, signal.SIG_IGN)"
     with pytest.raises(Broken, match="processor time"):
-        run_cells(kernel, "while True:\n    try:\n        while True: pass\n    except BaseException: pass", limits=SHORT)
+        run_cells(kernel, source, f"{source}\nwhile True: pass", limits=replace(SHORT, cpu_seconds=1))
 
 
 def test_processor_time_is_counted_over_all_processes(kernel):
     source = """
         import os
-        for _ in range(6): os.fork()
-        while True:
-            try:
-                while True: pass
-            except BaseException: pass
+        for _ in range(4): os.fork()
+        while True: pass
         """
-    limits = Limits(cpu_seconds=20, cell_cpu_seconds=20, total_cpu_seconds=2)
-    with pytest.raises(Broken, match="together used more than 2 s of processor time"):
+    limits = Limits(cpu_seconds=20, cell_cpu_seconds=20, total_cpu_seconds=1)
+    with pytest.raises(Broken, match="together used more than 1 s of processor time"):
         run_cells(kernel, source, limits=limits)
 
 
@@ -382,9 +380,9 @@ def test_a_fork_bomb_fills_its_own_notebook_and_no_other(kernel):
     with kernel.notebook(limits) as channel:
         channel.send({"do": "cell", "id": "bomb", "source": "".join(line[8:] + "\n" for line in bomb.splitlines())})
         assert until(lambda: len(family(kernel)) >= 30)
-        assert len(family(kernel)) <= 32 + 4
+        assert len(family(kernel)) <= 32 + 2
         assert run_cells(kernel, "import os; os.waitpid(os.fork() or os._exit(0), 0); print('here')")[0]["said"] == "here\n"
-    assert len(family(kernel)) == 1
+    assert until(lambda: family(kernel) == [])
 
 
 def test_files_are_bounded_one_by_one_and_together_and_in_number(cells):
@@ -417,7 +415,7 @@ def test_a_flood_of_output_keeps_its_beginning_and_costs_nothing(cells):
         ("import ctypes; ctypes.string_at(0)", "it was ended by SIGSEGV"),
         ("import os; os.abort()", "it was ended by SIGABRT"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "it was ended by SIGKILL"),
-        ("import os, signal; os.kill(-1, signal.SIGTERM); os.kill(0, signal.SIGTERM)", "it was ended by SIGTERM"),
+        ("import os, signal; os.kill(0, signal.SIGTERM)", "it was ended by SIGTERM"),
     ],
 )
 def test_a_notebook_that_ends_itself_is_broken_with_the_reason(kernel, source, reason):
@@ -440,13 +438,13 @@ def test_everything_has_ended_when_the_notebook_is_left(kernel):
                 os._exit(0)
         """
     run_cells(kernel, daemons)
-    assert len(family(kernel)) == 1
+    assert until(lambda: family(kernel) == [])
 
 
-def test_the_kernel_is_the_same_process_after_all_of_this(kernel):
-    """Runs last of its kind: nothing above has ended it."""
+def test_the_kernel_is_the_same_process_after_all_of_this(kernel, zygote_at_first):
+    """Nothing above has ended it."""
     assert kernel.alive
-    assert [process.status() for process in family(kernel)] == [psutil.STATUS_SLEEPING]
+    assert zygote(kernel).pid == zygote_at_first
 
 
 # Starting and ending.
@@ -455,8 +453,7 @@ def test_the_kernel_is_the_same_process_after_all_of_this(kernel):
 def test_a_kernel_that_dies_is_started_again_for_the_next_notebook():
     kernel = _started()
     try:
-        for process in family(kernel):
-            process.kill()
+        zygote(kernel).kill()
         assert until(lambda: not kernel.alive)
         assert run_cells(kernel, "print(1)")[0]["said"] == "1\n"
     finally:
@@ -467,8 +464,7 @@ def test_a_kernel_that_dies_under_a_notebook_is_no_fault_of_the_notebook():
     kernel = _started()
     try:
         with pytest.raises(NoSandbox, match="died"), kernel.notebook(Limits()) as channel:
-            for process in family(kernel):
-                process.kill()
+            zygote(kernel).kill()
             channel.receive(time.monotonic() + 20)
     finally:
         kernel.close()
@@ -478,7 +474,7 @@ def test_closing_a_kernel_ends_all_of_its_notebooks():
     kernel = _started()
     with kernel.notebook(Limits()):
         processes = family(kernel)
-        assert len(processes) > 3
+        assert len(processes) == 3
         kernel.close()
     assert until(lambda: not any(process.is_running() for process in processes))
 
@@ -539,7 +535,7 @@ def test_without_a_sandbox_what_a_notebook_leaves_is_removed_and_its_processes_e
         source = "import os; open('note', 'w').write('x'); print(os.getcwd())\nif os.fork() == 0:\n    os.setsid()\n    while True: pass"
         folder = Path(run_cells(kernel, source)[0]["said"].strip())
         assert not folder.exists()
-        assert until(lambda: len(family(kernel)) == 0)
+        assert until(lambda: family(kernel) == [])
     finally:
         kernel.close()
 
@@ -575,7 +571,7 @@ def test_a_bubblewrap_that_may_not_is_said_with_its_own_words(monkeypatch, tmp_p
 
 def test_many_notebooks_leave_no_descriptor_behind(kernel):
     def count():
-        return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{family(kernel)[0].pid}/fd"))
+        return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{zygote(kernel).pid}/fd"))
 
     run_cells(kernel, "1")
     before = count()

@@ -1,0 +1,1 @@
+"""Suites of measurements: what is slow, what is large, what is right how often."""

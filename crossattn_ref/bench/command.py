@@ -1,0 +1,45 @@
+"""The command `crossattn bench`: what it takes, what it shows, and how it ends."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from crossattn_ref import records
+from crossattn_ref.bench import suites
+
+EXAMPLES = """
+examples:
+  crossattn bench                  list the suites
+  crossattn bench multihead        measure one, and replace book/measurements/multihead.jsonl
+  crossattn bench multihead --folder /tmp/measurements
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add `bench` to the commands."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure a suite and record it",
+        description="Measure a suite and put its figures in the place of those recorded; without one, list the suites.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("suite", nargs="?", metavar="SUITE", help=", ".join(suites.SUITES))
+    parser.add_argument("--folder", type=Path, default=records.FOLDER, help="where records lie (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print each figure with its range -> 0, or 2 with one line on stderr where that can't be done."""
+    if arguments.suite is None:
+        print("\n".join(f"{name:12} {what}" for name, what in suites.SUITES.items()))
+        return 0
+    try:
+        for record in suites.run(arguments.suite, folder=arguments.folder):
+            spread = f"{min(record.samples):.4g} to {max(record.samples):.4g}"
+            print(f"{record.case:45} {record.metric:8} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"crossattn bench: {error}", file=sys.stderr)
+        return 2
+    print(f"recorded in {arguments.folder / arguments.suite}.jsonl")
+    return 0

@@ -1,0 +1,62 @@
+"""Suites by name: run, recorded whole, refused when unknown."""
+
+import importlib
+import json
+
+import pytest
+
+from crossattn_ref import records
+from crossattn_ref.bench import measure, multihead, suites
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Let the suite multihead measure two figures that cost nothing."""
+    one = measure.Measurement(case="small/forward", metric="ours", unit="us", samples=[1.0, 2.0, 4.0], seeds=[0, 1, 2])
+    two = measure.Measurement(case="small/forward", metric="ratio", unit="1", samples=[0.5], seeds=[0], more={"a": 1})
+    monkeypatch.setattr(multihead, "measure", lambda: iter([one, two]))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_suite_is_recorded_with_what_is_needed_to_doubt_it(tmp_path):
+    found = list(suites.run("multihead", folder=tmp_path))
+    assert records.read("multihead", tmp_path) == found
+    first, second = found
+    assert (first.value, first.samples, first.unit) == (2.0, [1.0, 2.0, 4.0], "us")
+    assert first.command == "crossattn bench multihead"
+    assert "crossattn_ref/attention/dense.py" in first.files
+    assert "crossattn_ref/bench/multihead.py" in first.files
+    assert "crossattn_ref/bench/suites.py" not in first.files  # another suite in the table makes no record stale
+    assert not records.is_stale(first)
+    assert set(first.versions) == {"python", "torch"}
+    assert first.hardware["threads"] == 1
+    assert second.more == {"a": 1}
+    keys = ["suite", "case", "metric", "value", "samples", "unit", "seeds", "command"]
+    keys += ["code", "versions", "hardware", "date"]
+    line = json.loads((tmp_path / "multihead.jsonl").read_text("utf-8").splitlines()[0])
+    assert set(keys) <= set(line)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_suite_that_breaks_off_leaves_the_old_records_alone(tmp_path):
+    list(suites.run("multihead", folder=tmp_path))
+    before = (tmp_path / "multihead.jsonl").read_bytes()
+    running = suites.run("multihead", folder=tmp_path)
+    next(running)
+    running.close()
+    assert (tmp_path / "multihead.jsonl").read_bytes() == before
+
+
+def test_an_unknown_suite_and_a_folder_in_no_project_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"suite must be one of multihead.*, got 'nothing'"):
+        list(suites.run("nothing"))
+    with pytest.raises(ValueError, match="folder must lie in an existing folder"):
+        list(suites.run("multihead", folder=tmp_path / "no" / "where"))
+
+
+@pytest.mark.parametrize("suite", suites.SUITES)
+def test_every_suite_of_the_table_can_be_measured(suite):
+    module = importlib.import_module(f"crossattn_ref.bench.{suite.replace('-', '_')}")
+    assert callable(module.measure)
+    assert measure.versions(*module.PACKAGES)
+    assert isinstance(module.hardware(), dict)
