@@ -85,19 +85,19 @@ serve: $(DONE)/book
 	@python -m http.server $(PORT) --bind localhost --directory _build/html
 
 # Testing.
-SLOW := tests/book tests/grading
+SLOW := tests/book tests/grading tests/judge tests/bench tests/checks/test_classifier.py
 
 check: .venv/dev
 	ruff check .
 	ruff format --check .
 	lint-imports --no-logo
-	python -m pytest -q $(SLOW:%=--ignore=%)
+	python -m pytest -q -n 2 --dist loadgroup $(SLOW:%=--ignore=%)
 
 test: .venv/dev browser
 	ruff check .
 	ruff format --check .
 	lint-imports --no-logo
-	python -m pytest --durations=15
+	python -m pytest -n 2 --dist loadgroup --durations=15
 
 # A Chromium of the machine, or Playwright's own, which needs no root; without either the browser tests say what to do.
 browser: .venv/dev

@@ -2,6 +2,8 @@
 
 import os
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the tensors here are too small to share
+
 import pytest
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
@@ -49,3 +51,18 @@ def pytest_make_collect_report(collector):
     report = yield
     _fail_if_skipped(report, allowed=bool(MAY_BE_SKIPPED & set(collector.keywords)))
     return report
+
+
+ONE_PROCESS = ("book", "grading", "judge")  # folders whose tests share a built book, a graded class, a started sandbox
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep together, where tests run in several processes, what shares something that takes long to make."""
+    for item in items:
+        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if folder in ONE_PROCESS:
+            item.add_marker(pytest.mark.xdist_group(folder))
+        elif folder == "checks" and isinstance(parameters.get("name"), str):
+            item.add_marker(pytest.mark.xdist_group(f"checks of {parameters['name']}"))

@@ -47,8 +47,12 @@ def test_a_new_record_takes_the_place_of_the_old_and_leaves_the_others(tmp_path)
     replace([record(), other], tmp_path)
     replace([newer], tmp_path)
     assert read("made-up", tmp_path) == [newer, other]
-    replace([record(suite="another")], tmp_path)
-    assert read("made-up", tmp_path) == [newer, other]
+
+
+def test_records_of_several_suites_go_each_into_its_own_file(tmp_path):
+    replace([record(), record(suite="another", case="large")], tmp_path)
+    assert read("made-up", tmp_path) == [record()]
+    assert read("another", tmp_path) == [record(suite="another", case="large")]
 
 
 def test_a_whole_suite_drops_the_records_of_cases_that_are_gone(tmp_path):

@@ -4,6 +4,7 @@ Outputs that follow the package, docstrings that are plain sentences, launch but
 """
 
 import hashlib
+import importlib
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ def setup(app):
     app.add_config_value("course_static", "", "html")  # pages are written again when it changes
     app.connect("config-inited", _follow_the_package)
     app.connect("config-inited", _follow_the_style)
+    app.connect("config-inited", _know_the_fonts)
     app.connect("autodoc-process-docstring", _plain_sentences)
     app.connect("html-page-context", _launch_notebooks_only, priority=502)  # the theme adds its buttons at 501
     app.connect("html-page-context", _mend_html)
@@ -45,6 +47,11 @@ def _follow_the_package(app, config):
 def _follow_the_style(app, config):
     """Let an edited style sheet or script outdate the pages: Sphinx copies neither where no page has changed."""
     config.course_static = digest_of(Path(app.confdir) / "book" / "_static")
+
+
+def _know_the_fonts(_app, _config):
+    """Have matplotlib list the fonts once, here: a chapter that does it first says so on stderr, and stops the build."""
+    importlib.import_module("matplotlib.font_manager")
 
 
 def _plain_sentences(_app, _what, _name, _obj, _options, lines):

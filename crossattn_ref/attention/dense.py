@@ -7,6 +7,7 @@ The sum itself is left to torch's F.scaled_dot_product_attention, which picks th
 Torch multiplies what a mask hides by a weight of 0, and 0 * NaN is NaN; what a query that sees nothing gets
 depends on the kernel. So a masked call looks first whether its numbers are finite and every query sees something,
 three reads of memory beside the sum. Only where that fails is what is hidden set to 0 beforehand.
+One thing stays as torch does it: a NaN that the loss sends back to a query reaches the gradients of all its keys.
 """
 
 import math

@@ -11,7 +11,7 @@ EXAMPLES = """
 examples:
   crossattn bench                  list the suites
   crossattn bench multihead        measure one, and replace book/measurements/multihead.jsonl
-  crossattn bench multihead --folder /tmp/measurements
+  crossattn bench multihead --folder elsewhere
 """
 
 

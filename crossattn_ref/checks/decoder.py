@@ -109,7 +109,7 @@ def _hidden(ask, rng):
     words, source = args["self_mask"][:, 0, 0, :, None], args["memory_mask"][:, 0, 0, :, None]
     noisy = {**args, "x": args["x"] + 10 * normal(rng, *args["x"].shape) * ~words}
     noisy["memory"] = args["memory"] + 10 * normal(rng, *args["memory"].shape) * ~source
-    before, after = _run(ask, config, state, args) * words, _run(ask, config, state, noisy) * words
+    before, after = (np.where(words, _run(ask, config, state, case), 0) for case in (args, noisy))
     unmoved(before, after, "with other numbers in the padding, the result of the words changes", {**config, **args})
 
 

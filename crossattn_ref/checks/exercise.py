@@ -249,9 +249,10 @@ def _diagnose(exercise, transcript):
         return ()
     right = list(_replay(exercise, transcript, exercise.reference))
     given = [_observed(exercise, args, outcome) for _, args, outcome in transcript]
+    telling = _telling(transcript, given, right)
 
     def explaining(catalogue):
-        return (m for m in catalogue if _explains(_replay(exercise, transcript, m.wrong), given, right))
+        return (m for m in catalogue if _explains(_replay(exercise, transcript, m.wrong), given, right, telling))
 
     # Of compositions one is enough: many pairs come to the same.
     single = tuple(explaining(exercise.misconceptions))[:3]
@@ -276,10 +277,22 @@ def _observed(exercise, args, outcome):
         return outcome.value  # not even of the right form: compared as it is
 
 
-def _explains(mistaken, given, right):
+def _telling(transcript, given, right):
+    """Say which questions tell mistakes apart: those in half precision only where an answer is right in all others.
+
+    A number that half precision cannot hold is a mistake of its own, and would hide any other.
+    """
+    half = [_rounding(args) == np.float16 for _, args, _ in transcript]
+    wrong = any(closeness(a, b) > 1e-4 for a, b, low in zip(given, right, half, strict=True) if not low)
+    return [not (low and wrong) for low in half]
+
+
+def _explains(mistaken, given, right, telling):
     """True where a mistake equals what was given on every question, and differs from the right answer on some."""
     evidence = 0
-    for wrong, answer, truth in zip(mistaken, given, right, strict=True):
+    for wrong, answer, truth, tells in zip(mistaken, given, right, telling, strict=True):
+        if not tells:
+            continue
         apart = closeness(truth, wrong)  # both relative to the mistake, whose numbers may be huge
         allowed = 0.02 * apart if 1e-6 < apart < np.inf else 1e-4
         if closeness(answer, wrong) > allowed:

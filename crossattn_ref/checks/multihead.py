@@ -168,7 +168,7 @@ EXERCISES = {
             Property("runs in half precision", 1, _half),
         ),
         misconceptions=multihead.MISTAKES,
-        compositions=lambda: pairs(CrossAttention, multihead.STAGES),
+        compositions=lambda: pairs(CrossAttention, multihead.OFTEN),
         alternatives=multihead.ALTERNATIVES,
     ),
     "grouped_attention": Exercise(

@@ -26,14 +26,19 @@ def exercises() -> list[str]:
 
 
 def find(name: str) -> Exercise:
-    """Load one exercise. Raises ValueError with the known names for one that does not exist."""
+    """Load one exercise. Raises ValueError with the known names for one that does not exist,
+    and ModuleNotFoundError for one that needs what is not installed.
+    """
     if name not in exercises():
         near = difflib.get_close_matches(str(name), exercises(), n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"there is no exercise {name!r}.{guess} The exercises are: {', '.join(exercises())}")
     subject, exercise = name.split("/")
     module = ELSEWHERE.get(name, subject.replace("-", "_"))
-    return importlib.import_module(f"crossattn_ref.checks.{module}").EXERCISES[exercise]
+    try:
+        return importlib.import_module(f"crossattn_ref.checks.{module}").EXERCISES[exercise]
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{name} needs {error.name}, which is not installed", name=error.name) from None
 
 
 def examine(name: str, answer: Callable, seed: int = 0) -> Report:

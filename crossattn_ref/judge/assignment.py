@@ -9,8 +9,8 @@ import nbformat
 
 from crossattn_ref.checks.table import find
 
-TORCH = "torch"
-IMPORTABLE: dict[str, tuple[str, ...]] = {}  # by assignment: what its notebooks may import of crossattn_ref
+_MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
+IMPORTABLE = {"encoder": _MULTIHEAD, "cross-attention": _MULTIHEAD}  # what notebooks may import of crossattn_ref
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ def read(path: Path) -> Notebook:
         if meta.get("grade") and not meta.get("solution"):
             checks[meta["grade_id"]] = _check(path, meta, cell.source)
     torch = any(find(check.exercise).wanted == "tensor" for check in checks.values())
-    libraries = ("numpy", TORCH) if torch else ("numpy",)
-    return Notebook(path.stem, checks, locked, libraries, IMPORTABLE.get(path.parent.name, ()))
+    modules = IMPORTABLE.get(path.parent.name, ())
+    libraries = ("numpy", "torch", "jaxtyping") if torch else ("numpy",)
+    return Notebook(path.stem, checks, locked, libraries, modules)
 
 
 def _check(path, meta, source):

@@ -59,8 +59,11 @@ class _Unscaled(multihead.MultiHeadAttention):
 
 def test_the_number_of_threads_is_fixed_and_given_back():
     before = torch.get_num_threads()
+    torch.set_num_threads(multihead.THREADS + 1)
     running = measure(shapes=[SMALL], seeds=(0,), seconds=0.0)
     next(running)
-    assert torch.get_num_threads() == multihead.THREADS
+    during = torch.get_num_threads()
     running.close()
-    assert torch.get_num_threads() == before
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (during, after) == (multihead.THREADS, multihead.THREADS + 1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crossattn_ref.checks.compare import closeness, disagreement
+from crossattn_ref.checks.compare import Violation, closeness, disagreement, unmoved
 
 EXACT = np.array([[0.25, 0.5, 0.25]] * 2)
 ROUNDED = EXACT.astype(np.float32)
@@ -43,6 +43,39 @@ def test_what_float32_rounding_costs_is_forgiven_sixteen_times_and_no_more():
     assert "wrong" in disagreement(EXACT + 17e-4, EXACT, rounded)
 
 
+MASK = EXACT > 0.3
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (MASK.astype(int), "int64, where bool"),
+        (MASK.astype(float), "float64, where bool"),
+        (MASK[0], "shape (3,)"),
+        (~MASK, "wrong in 6 of 6 places, first at [0,0]"),
+        (MASK.all(), "where an array is wanted"),
+        (MASK, None),
+    ],
+    ids=str,
+)
+def test_a_mask_must_be_boolean_and_right_everywhere(value, says):
+    problem = disagreement(value, MASK, MASK)
+    assert problem is None if says is None else says in problem
+
+
+def test_half_precision_is_an_answer_where_the_question_was_put_in_it():
+    half = EXACT.astype(np.float16)
+    assert disagreement(half, EXACT, half) is None
+    assert "float16, where float32 or float64" in disagreement(half, EXACT, ROUNDED)
+
+
+def test_results_that_moved_are_told_and_so_are_those_that_are_not_numbers():
+    unmoved(EXACT, EXACT + 1e-7, "it moved", {})
+    for after in (EXACT + 1e-3, EXACT * np.nan, EXACT * np.inf):
+        with pytest.raises(Violation, match="it moved"):
+            unmoved(EXACT, after, "it moved", {})
+
+
 def test_a_tuple_is_compared_item_by_item():
     assert disagreement((EXACT, EXACT), (EXACT, EXACT), (ROUNDED, ROUNDED)) is None
     assert "item 1" in disagreement((EXACT, -EXACT), (EXACT, EXACT), (ROUNDED, ROUNDED))
@@ -61,3 +94,6 @@ def test_closeness_measures_numbers_and_tells_kinds_apart():
     assert closeness("ValueError", EXACT) == np.inf
     assert closeness((EXACT, EXACT + 1), (EXACT, EXACT)) == 1
     assert closeness((EXACT,), (EXACT, EXACT)) == np.inf
+    assert closeness(1.0, True) == np.inf
+    assert closeness(MASK.astype(int), MASK) == np.inf
+    assert closeness(MASK, ~MASK) == 1

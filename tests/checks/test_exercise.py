@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,37 @@ def test_nothing_is_earned_once_a_gate_fails():
 
 def test_an_answer_may_compute_in_float32():
     assert judge(lambda x: (2 * x).astype(np.float32)).score == 1
+
+
+def test_a_question_in_half_precision_forgives_its_rounding_and_no_other():
+    def in_half(ask, rng):
+        ask.matches(x=rng.standard_normal(5).astype(np.float16))
+
+    thirds = Exercise(reference=lambda x: x / 3, plain=lambda x: x / 3, properties=(Property("thirds", 1, in_half),))
+    assert judge(lambda x: x / 3, thirds).score == 1
+    assert judge(lambda x: x.astype(np.float64) / 3, thirds).score == 1
+    assert judge(lambda x: x / 3.1, thirds).score == 0
+
+
+def test_of_compositions_that_come_to_the_same_one_is_named():
+    both = [Misconception(name, lambda x: 3 * x + 1, "with both", "Which two?") for name in ("one way", "another")]
+    report = judge(lambda x: 1 + x * 3, replace(DOUBLING, compositions=lambda: both))
+    assert [m.name for m in report.diagnosis] == ["one way"]
+
+
+def test_a_mistake_that_raises_is_named_and_the_error_shown():
+    raising = Misconception("no zeros", lambda x: 2 * x if x.any() else x @ "no", "when zeros fail", "What of zero?")
+    text = str(judge(lambda x: x + x if x.any() else x @ "zero", replace(DOUBLING, misconceptions=(raising,))))
+    assert "what one gets when zeros fail" in text
+    assert "keeps zero: it raised " in text
+
+
+def test_a_mistake_that_fails_everywhere_in_one_way_is_named_as_well():
+    fewer = Misconception("shorter", lambda x: x[1:], "with one number fewer", "How many numbers?")
+    shapes = replace(DOUBLING, misconceptions=(fewer,))
+    text = str(judge(lambda x: x[:2] * 0 + x[1:], shapes))
+    assert "Nothing passed: it returned shape (2,), where (3,) is wanted" in text
+    assert "with one number fewer" in text
 
 
 def test_a_result_further_off_than_float32_would_be_is_wrong():

@@ -305,8 +305,8 @@ def test_a_target_of_tensors_is_given_tensors_and_gives_arrays():
 
 def test_the_judge_grows_no_further_than_its_bound_and_can_grow_again_afterwards():
     with bounded(), pytest.raises(MemoryError):
-        np.zeros(remote.GROWTH // 8 + 2**20)
-    np.zeros(remote.GROWTH // 8 + 2**20)
+        np.zeros(remote.GROWTH // 8 + 2**26)
+    np.zeros(remote.GROWTH // 8 + 2**26)
 
 
 # In an order drawn by lot.

@@ -180,8 +180,8 @@ def test_a_flood_of_cells_and_of_text_is_cut():
     assert answer(result) == ANSWER
 
 
-@pytest.mark.parametrize("seed", [secrets.randbelow(2**32)])
-def test_random_damage_never_raises_and_always_gives_a_valid_notebook(seed):
+def test_random_damage_never_raises_and_always_gives_a_valid_notebook():
+    seed = secrets.randbelow(2**32)  # shown with a failure, as every local name is
     rng = random.Random(seed)  # noqa: S311 damage, not a secret
     for _ in range(60):
         notebook = handed_in()

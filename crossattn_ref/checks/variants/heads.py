@@ -78,8 +78,6 @@ SPLIT = _listed(
      "Which columns belong to head 0?"),
     ("cut along the positions", _by_position, "with the positions shared out among the heads, not the columns",
      "Does every head see every position?"),
-    ("column order", lambda x, h: x.reshape(x.shape[0], x.shape[1], h, -1, order="F").swapaxes(1, 2),
-     "with the numbers cut in Fortran's order", "In which order does reshape walk through the numbers?"),
 )  # fmt: skip
 
 
@@ -151,9 +149,6 @@ MERGE = _listed(
      "Which columns of a row belong to head 0?"),
     ("batch and heads swapped", lambda x: x.transpose(1, 2, 0, 3).reshape(x.shape[0], x.shape[2], -1),
      "with heads and sentences in each other's places", "Change the second sentence: may the first one's rows move?"),
-    ("column order", lambda x: x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1, order="F"),
-     "with the numbers joined in Fortran's order", "In which order does reshape walk through the numbers?",
-     "interleaved"),
 )  # fmt: skip
 
 

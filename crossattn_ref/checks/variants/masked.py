@@ -82,10 +82,6 @@ def _queries_too(mask):
     return mask & _turned(row) if mask.shape[-2] in (1, mask.shape[-1]) else mask
 
 
-def _causal_too(scores, mask):
-    return minus_inf(scores, mask & np.tri(*scores.shape[-2:], dtype=bool))
-
-
 def _renormalised(weights, mask):
     kept = np.where(mask, weights, 0)
     return empty_rows_zero(kept / kept.sum(axis=-1, keepdims=True), mask)
@@ -133,8 +129,6 @@ HIDE = (
     ("mask not spread", _by_index,
      "when the mask is used as an index: it must then have the shape of the scores itself",
      "A mask of shape (B, 1, 1, Nk) serves all heads and queries. Who spreads it over them?"),
-    ("causal as well", _causal_too, "with later keys hidden from earlier queries as well",
-     "Who makes the mask: the caller, or your function?"),
 )  # fmt: skip
 
 LOOK = (

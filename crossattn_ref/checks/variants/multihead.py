@@ -58,8 +58,6 @@ OWN = staged(
         ("heads added", lambda out: joined(out.sum(1, keepdim=True).expand_as(out)),
          "with the heads added up before the output projection",
          "Each head brings something else. Who may mix them, and when?"),
-        ("first head only", lambda out: joined(out[:, :1].expand_as(out)), "with the first head in every head's place",
-         "Change a column of head 1: does your result change?"),
         ("columns first", lambda out: out.transpose(2, 3).reshape(out.shape[0], out.shape[2], -1),
          "with positions and columns of each head transposed, and then cut into rows anew",
          "Row 0 of the joined heads: do all of its numbers belong to query 0?"),
@@ -77,11 +75,6 @@ OWN = staged(
          "with the first query's mask for every query", "May the last query see only what the first one sees?"),
         ("fill of -1e9", _half_unsafe, "when a hidden score is filled with a number that half precision cannot hold",
          "What is the largest number that fits into float16? Which number does exp turn to 0 in any precision?"),
-        ("NaN in the gradients",
-         lambda scores, mask, share: share(scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(
-             ~mask, -math.inf)).masked_fill(~mask, 0),
-         "when the NaN of an empty row is cleared away on the way in, but not on the way back",
-         "0 times NaN is NaN: where does the gradient of an empty row pass?"),
         ("weights detached", lambda scores, mask, share: where_seen(scores, mask, share).detach(),
          "when no gradient reaches the scores: queries and keys never learn",
          "Which of the four projections get a gradient?"),
@@ -111,6 +104,18 @@ OWN = staged(
 
 STAGES = {stage: (*mistakes, *OWN.get(stage, ())) for stage, mistakes in CROSS.items()}
 MISTAKES = flat(STAGES)
+
+# Those that come in company. All pairs would be 2,500, and a learner waits for them.
+_OFTEN = {
+    "heads cut without a transpose", "every H-th column", "sentences mixed", "merged without a transpose",
+    "heads interleaved", "heads averaged", "keys reshaped", "no scale", "root of the model width", "divided by Dk",
+    "multiplied by root Dk", "mask ignored", "polarity", "filled with zero", "mask after the softmax",
+    "NaN for nothing", "average for nothing", "everything for nothing", "fill of -1e9", "softmax over queries",
+    "softmax over heads", "softmax over the batch", "no query projection", "values through the key projection",
+    "key and value projections swapped", "biases forgotten", "no output projection", "x added",
+    "bias of the output forgotten",
+}  # fmt: skip
+OFTEN = {stage: tuple(m for m in mistakes if m.name in _OFTEN) for stage, mistakes in STAGES.items()}
 
 
 class _Fused(Projections):
