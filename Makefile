@@ -63,7 +63,7 @@ $(DONE)/exercises/%: $$(wildcard solutions/%/*.ipynb) nbgrader_config.py | .venv
 	@nbgrader generate_assignment $* --force --no-db --log-level=ERROR
 	@mkdir -p $(@D) && touch $@
 
-$(DONE)/sample-class: $(call files,sample_class solutions) nbgrader_config.py $(PACKAGE) | .venv/course
+$(DONE)/sample-class: $(call files,sample_class solutions/attention) nbgrader_config.py $(PACKAGE) | .venv/course
 	@echo '[4/5] Grading the sample class with nbgrader'
 	@mkdir -p $(@D)
 	@python sample_class/grade.py --out _build/sample-class

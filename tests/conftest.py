@@ -1,6 +1,7 @@
 """What every test shares: shapes are executed, and under REQUIRE_ALL=1 nothing is skipped."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the tensors here are too small to share
 
@@ -60,7 +61,7 @@ ONE_PROCESS = ("book", "grading", "judge")  # folders whose tests share a built 
 def pytest_collection_modifyitems(items):
     """Keep together, where tests run in several processes, what shares something that takes long to make."""
     for item in items:
-        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         if folder in ONE_PROCESS:
             item.add_marker(pytest.mark.xdist_group(folder))

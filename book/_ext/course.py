@@ -50,7 +50,7 @@ def _follow_the_style(app, config):
 
 
 def _know_the_fonts(_app, _config):
-    """Have matplotlib list the fonts once, here: a chapter that does it first says so on stderr, and stops the build."""
+    """Have matplotlib list the fonts here: a chapter that does it first says so on stderr, and stops the build."""
     importlib.import_module("matplotlib.font_manager")
 
 

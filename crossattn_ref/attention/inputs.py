@@ -120,15 +120,15 @@ def read_mask(
     fits = mask.ndim <= 4 and all(m in (1, s) for m, s in zip(mask.shape[::-1], scores[::-1], strict=False))
     if not fits:
         raise ValueError(f"mask must broadcast to the scores (B, H, Nq, Nk) = {scores}, got shape {_shape(mask)}")
-    mask = mask[(None,) * (4 - mask.ndim)]
-    return mask.expand(*mask.shape[:-1], scores[-1])
+    lead = ((1,) * (4 - mask.ndim) + tuple(mask.shape))[:3]
+    return mask.expand(*lead, scores[-1])
 
 
 def is_finite(*tensors: Float[Tensor, "..."]) -> bool:
     """Tell whether no number is NaN or inf, or so large that the product of two would be."""
-    wide = torch.promote_types(tensors[0].dtype, torch.float32)
-    norms = (torch.linalg.vector_norm(tensor.detach(), dtype=wide) for tensor in tensors)
-    return all(math.isfinite(norm.item()) for norm in norms)
+    wide = torch.float32 if tensors[0].itemsize < 4 else None
+    norms = [torch.linalg.vector_norm(tensor.detach(), dtype=wide).item() for tensor in tensors]
+    return all(map(math.isfinite, norms))
 
 
 def _shape(tensor):

@@ -108,8 +108,7 @@ class MultiHeadAttention(nn.Module):
         TypeError for another dtype than the layer's (outside autocast).
         """
         _check_input("memory", memory, self.k_proj)
-        keys = self._split(self.k_proj(memory), self.n_kv_heads)
-        values = self._split(self.v_proj(memory), self.n_kv_heads)
+        keys, values = self._keys_and_values(memory)
         if past is None:
             return Memory(keys, values)
         self._check_remembered("past", past, memory.shape[0])
@@ -119,17 +118,22 @@ class MultiHeadAttention(nn.Module):
         _check_input("x", x, self.q_proj)
         if isinstance(memory, Memory):
             self._check_remembered("memory", memory, x.shape[0])
+            k, v = memory.keys, memory.values
         else:
             memory = x if memory is None else memory
             _check_input("memory", memory, self.k_proj)
             if memory.shape[0] != x.shape[0]:
                 raise ValueError(f"memory must have the batch size of x ({x.shape[0]}), got {memory.shape[0]}")
             x, memory = self._shielded(x, memory, mask)
-            memory = self.remember(memory)
-        q, k = self._split(self.q_proj(x), self.n_heads), memory.keys
+            k, v = self._keys_and_values(memory)
+        q = self._split(self.q_proj(x), self.n_heads)
         if self.positions is not None:
             q, k = self.positions(q, k)
-        return q, k, memory.values
+        return q, k, v
+
+    def _keys_and_values(self, memory):
+        keys, values = self.k_proj(memory), self.v_proj(memory)
+        return self._split(keys, self.n_kv_heads), self._split(values, self.n_kv_heads)
 
     def _shielded(self, x, memory, mask):
         """Set what no head may look from or at to 0 where numbers are not finite.
@@ -143,7 +147,8 @@ class MultiHeadAttention(nn.Module):
         return x.masked_fill(blind[..., None], 0), memory.masked_fill(hidden[..., None], 0)
 
     def _split(self, x, n_heads):
-        return x.view(*x.shape[:-1], n_heads, self.d_head).transpose(1, 2)  # (B, heads, N, Dh)
+        batch, n, _ = x.shape
+        return x.view(batch, n, n_heads, self.d_head).transpose(1, 2)  # (B, heads, N, Dh)
 
     def _check_remembered(self, name, memory, batch):
         expected = (batch, self.n_kv_heads, self.d_head)

@@ -26,7 +26,6 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
 )
 from crossattn_ref.checks.table import find
 
-
 PACKAGES = ("numpy", "torch")
 SEEDS = tuple(range(100))
 

@@ -99,7 +99,7 @@ def closeness(a: object, b: object) -> float:
     if isinstance(a, tuple) and isinstance(b, tuple):
         return max((closeness(x, y) for x, y in zip(a, b, strict=True)), default=0.0) if len(a) == len(b) else np.inf
     if not (_numeric(a) and _numeric(b)):
-        return 0.0 if type(a) is type(b) and not _numeric(a) and a == b else np.inf
+        return 0.0 if type(a) is type(b) and _numeric(a) == _numeric(b) and np.array_equal(a, b) else np.inf
     if (np.asarray(a).dtype == bool) != (np.asarray(b).dtype == bool):
         return np.inf  # True is not 1.0
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -6,11 +6,11 @@ Letters: B sentences, H heads, Nq queries, Nk keys (and values), D model width, 
 import numpy as np
 
 from crossattn_ref.attention.multihead import MultiHeadAttention
-from crossattn_ref.checks.compare import Violation, insist, unmoved
+from crossattn_ref.checks.compare import Violation, unmoved
 from crossattn_ref.checks.decoder import DECODER_LAYER
 from crossattn_ref.checks.draw import normal, sizes, visible
 from crossattn_ref.checks.exercise import Exercise, Property
-from crossattn_ref.checks.modules import lengths, moved, real
+from crossattn_ref.checks.modules import lengths, moved, real, repeated, run
 from crossattn_ref.checks.tensors import TensorSubject, drawn_state
 from crossattn_ref.checks.variants import cross_attention as wrong
 from crossattn_ref.checks.variants import source_tests, sources
@@ -43,16 +43,6 @@ def _padded(rng, args):
     return n_real, {**args, "mask": real(n_real, Nk)}
 
 
-def _run(ask, config, state, args):
-    return insist(ask.forward(config, state, **args), args["x"].shape, {**config, **args}, "tensor")
-
-
-def _cross_repeats(ask, rng):
-    config, state, args = _cross_case(rng)
-    first, second = _run(ask, config, state, args), _run(ask, config, state, args)
-    unmoved(first, second, "run twice on the same input, it gives two results: is anything drawn at random?", args)
-
-
 def _cross_values(ask, rng):
     config, state, args = _cross_case(rng)
     ask.forward_matches(config, state, **args)
@@ -75,9 +65,9 @@ def _cross_square(ask, rng):
 def _cross_deleted(ask, rng):
     config, state, args = _cross_case(rng)
     n_real, args = _padded(rng, args)
-    out = _run(ask, config, state, args)
+    out = run(ask, config, state, args)
     for b, n in enumerate(n_real):
-        alone = _run(ask, config, state, {"x": args["x"][b : b + 1], "memory": args["memory"][b : b + 1, :n]})
+        alone = run(ask, config, state, {"x": args["x"][b : b + 1], "memory": args["memory"][b : b + 1, :n]})
         why = f"sentence {b}, whose memory holds {n} real tokens, gets another result alone than in the padded batch"
         unmoved(out[b], alone[0], why, {**config, **args})
 
@@ -86,7 +76,7 @@ def _cross_hidden(ask, rng):
     config, state, args = _cross_case(rng)
     _, args = _padded(rng, args)
     noise = 10 * normal(rng, *args["memory"].shape) * ~args["mask"][:, 0, 0, :, None]
-    before, after = (_run(ask, config, state, {**args, "memory": args["memory"] + change}) for change in (0, noise))
+    before, after = (run(ask, config, state, {**args, "memory": args["memory"] + change}) for change in (0, noise))
     unmoved(before, after, "with other numbers in the padding of the memory, the result changes", {**config, **args})
 
 
@@ -96,7 +86,7 @@ def _cross_neighbours(ask, rng):
     memory, n_other = normal(rng, *args["memory"].shape), n_real[::-1].copy()
     memory[1], n_other[1] = args["memory"][1], n_real[1]
     other = {**args, "memory": memory, "mask": real(n_other, memory.shape[1])}
-    before, after = _run(ask, config, state, args)[1], _run(ask, config, state, other)[1]
+    before, after = run(ask, config, state, args)[1], run(ask, config, state, other)[1]
     unmoved(before, after, "with other sentences beside it, the result of sentence 1 changes", {**config, **args})
 
 
@@ -106,7 +96,7 @@ def _cross_whole_memory(ask, rng):
     Nk, Dm = args["memory"].shape[1:]
     x, memory = (np.repeat(args[name][:1], Nk + 1, axis=0) for name in ("x", "memory"))
     memory[np.arange(Nk), np.arange(Nk)] += normal(rng, Nk, Dm)
-    out = _run(ask, config, state, {"x": x, "memory": memory})
+    out = run(ask, config, state, {"x": x, "memory": memory})
     for token in range(Nk):
         why = f"the first sentence's memory changes at token {token} of {Nk}, and some query does not notice"
         moved(out[-1], out[token], why, {**config, **args})
@@ -163,7 +153,7 @@ EXERCISES = {
         local=TensorSubject,
         wanted="tensor",
         properties=(
-            Property("the same input gives the same result", 1, _cross_repeats),
+            Property("the same input gives the same result", 1, lambda ask, rng: repeated(ask, *_cross_case(rng))),
             Property("right values when every size is another", 3, _cross_values),
             Property("right values when the memory is as wide as x", 1, _cross_same_width),
             Property("right values when the memory is as wide as x, and as long", 2, _cross_square),

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from crossattn_ref.checks.compare import Violation, insist, unmoved
+from crossattn_ref.checks.compare import Violation, unmoved
 from crossattn_ref.checks.draw import normal, sizes, visible
 from crossattn_ref.checks.exercise import Exercise, Property
-from crossattn_ref.checks.modules import lengths, moved, real
+from crossattn_ref.checks.modules import lengths, moved, real, repeated, run
 from crossattn_ref.checks.tensors import TensorSubject, drawn_state
 from crossattn_ref.checks.variants import decoder as wrong
 from crossattn_ref.models import blocks
@@ -63,16 +63,6 @@ def _padded(rng, args):
     return n_words, n_source, {**args, "self_mask": real(n_words, Nq), "memory_mask": real(n_source, Nk)}
 
 
-def _run(ask, config, state, args):
-    return insist(ask.forward(config, state, **args), args["x"].shape, {**config, **args}, "tensor")
-
-
-def _repeats(ask, rng):
-    config, state, args = _case(rng)
-    first, second = _run(ask, config, state, args), _run(ask, config, state, args)
-    unmoved(first, second, "run twice on the same input, it gives two results: is anything drawn at random?", args)
-
-
 def _values(ask, rng):
     config, state, args = _case(rng)
     ask.forward_matches(config, state, **args)
@@ -96,9 +86,9 @@ def _square(ask, rng):
 def _deleted(ask, rng):
     config, state, args = _case(rng)
     n_words, n_source, args = _padded(rng, args)
-    out = _run(ask, config, state, args)
+    out = run(ask, config, state, args)
     for b, (n, m) in enumerate(zip(n_words, n_source, strict=True)):
-        alone = _run(ask, config, state, {"x": args["x"][b : b + 1, :n], "memory": args["memory"][b : b + 1, :m]})
+        alone = run(ask, config, state, {"x": args["x"][b : b + 1, :n], "memory": args["memory"][b : b + 1, :m]})
         why = f"sentence {b}, of {n} words with a source of {m}, gets another result alone than in the padded batch"
         unmoved(out[b, :n], alone[0], why, {**config, **args})
 
@@ -109,7 +99,7 @@ def _hidden(ask, rng):
     words, source = args["self_mask"][:, 0, 0, :, None], args["memory_mask"][:, 0, 0, :, None]
     noisy = {**args, "x": args["x"] + 10 * normal(rng, *args["x"].shape) * ~words}
     noisy["memory"] = args["memory"] + 10 * normal(rng, *args["memory"].shape) * ~source
-    before, after = (np.where(words, _run(ask, config, state, case), 0) for case in (args, noisy))
+    before, after = (np.where(words, run(ask, config, state, case), 0) for case in (args, noisy))
     unmoved(before, after, "with other numbers in the padding, the result of the words changes", {**config, **args})
 
 
@@ -118,7 +108,7 @@ def _neighbours(ask, rng):
     _, _, args = _padded(rng, args)
     other = {**args, **{name: normal(rng, *args[name].shape) for name in ("x", "memory")}}
     other["x"][1], other["memory"][1] = args["x"][1], args["memory"][1]
-    before, after = _run(ask, config, state, args)[1], _run(ask, config, state, other)[1]
+    before, after = run(ask, config, state, args)[1], run(ask, config, state, other)[1]
     unmoved(before, after, "with other sentences beside it, the result of sentence 1 changes", {**config, **args})
 
 
@@ -133,7 +123,7 @@ def _varied(rng, args, name):
 def _future(ask, rng):
     config, state, args = _case(rng)
     n, many = _varied(rng, args, "x")
-    out = _run(ask, config, state, many)
+    out = run(ask, config, state, many)
     case = {**config, **args}
     for place in range(n):
         moved(out[-1, place:], out[place, place:], f"x changes at place {place}, and it or a later one stays", case)
@@ -144,7 +134,7 @@ def _future(ask, rng):
 def _whole_memory(ask, rng):
     config, state, args = _case(rng)
     n, many = _varied(rng, args, "memory")
-    out = _run(ask, config, state, many)
+    out = run(ask, config, state, many)
     for token in range(n):
         why = f"the memory changes at token {token} of {n}, and some position of x does not notice"
         moved(out[-1], out[token], why, {**config, **args})
@@ -154,7 +144,7 @@ def _no_source(ask, rng):
     config, state, args = _case(rng)
     _, _, args = _padded(rng, args)
     args["memory_mask"][0] = False
-    out = _run(ask, config, state, args)
+    out = run(ask, config, state, args)
     if not np.isfinite(out).all():
         raise Violation("a source that is padding alone makes NaN or inf", {**config, **args})
     ask.gradients_match(config, state, normal(rng, *args["x"].shape) * args["self_mask"][:, 0, 0, :, None], **args)
@@ -171,7 +161,7 @@ DECODER_LAYER = Exercise(
     local=TensorSubject,
     wanted="tensor",
     properties=(
-        Property("the same input gives the same result", 1, _repeats),
+        Property("the same input gives the same result", 1, lambda ask, rng: repeated(ask, *_case(rng))),
         Property("right values when every size is another", 3, _values),
         Property("right values under both masks", 2, _masks),
         Property("right values when the memory is as wide as x", 1, _same_width),

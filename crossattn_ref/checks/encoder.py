@@ -9,7 +9,7 @@ from torch import nn
 from crossattn_ref.checks.compare import Violation, insist, unmoved
 from crossattn_ref.checks.draw import normal, sizes, visible
 from crossattn_ref.checks.exercise import Exercise, Property
-from crossattn_ref.checks.modules import lengths, moved, real
+from crossattn_ref.checks.modules import lengths, moved, real, repeated, run
 from crossattn_ref.checks.tensors import TensorSubject, drawn_state
 from crossattn_ref.checks.variants import encoder as wrong
 from crossattn_ref.checks.variants import positions
@@ -51,16 +51,6 @@ def _padded(rng, args):
     return n_real, {**args, "mask": real(n_real, N)}
 
 
-def _run(ask, config, state, args):
-    return insist(ask.forward(config, state, **args), args["x"].shape, {**config, **args}, "tensor")
-
-
-def _repeats(ask, rng):
-    config, state, args = _case(rng)
-    first, second = _run(ask, config, state, args), _run(ask, config, state, args)
-    unmoved(first, second, "run twice on the same input, it gives two results: is anything drawn at random?", args)
-
-
 def _values(ask, rng):
     config, state, args = _case(rng)
     ask.forward_matches(config, state, **args)
@@ -82,9 +72,9 @@ def _masks(ask, rng):
 def _deleted(ask, rng):
     config, state, args = _case(rng)
     n_real, args = _padded(rng, args)
-    out = _run(ask, config, state, args)
+    out = run(ask, config, state, args)
     for b, n in enumerate(n_real):
-        alone = _run(ask, config, state, {"x": args["x"][b : b + 1, :n]})
+        alone = run(ask, config, state, {"x": args["x"][b : b + 1, :n]})
         why = f"sentence {b}, of {n} words, gets another result alone than in the padded batch"
         unmoved(out[b, :n], alone[0], why, {**config, **args})
 
@@ -94,7 +84,7 @@ def _hidden(ask, rng):
     _, args = _padded(rng, args)
     words = args["mask"][:, 0, 0, :, None]
     noisy = {**args, "x": args["x"] + 10 * normal(rng, *args["x"].shape) * ~words}
-    before, after = (np.where(words, _run(ask, config, state, case), 0) for case in (args, noisy))
+    before, after = (np.where(words, run(ask, config, state, case), 0) for case in (args, noisy))
     unmoved(before, after, "with other numbers in the padding, the result of the words changes", {**config, **args})
 
 
@@ -102,7 +92,7 @@ def _neighbours(ask, rng):
     config, state, args = _case(rng)
     other = {"x": normal(rng, *args["x"].shape)}
     other["x"][1] = args["x"][1]
-    before, after = _run(ask, config, state, args)[1], _run(ask, config, state, other)[1]
+    before, after = run(ask, config, state, args)[1], run(ask, config, state, other)[1]
     unmoved(before, after, "with other sentences beside it, the result of sentence 1 changes", {**config, **args})
 
 
@@ -110,7 +100,7 @@ def _empty_sentence(ask, rng):
     config, state, args = _case(rng)
     n_real, args = _padded(rng, args)
     empty = {**args, "mask": real(n_real * (np.arange(len(n_real)) > 0), args["x"].shape[1])}
-    before, after = _run(ask, config, state, args), _run(ask, config, state, empty)
+    before, after = run(ask, config, state, args), run(ask, config, state, empty)
     if not np.isfinite(after).all():
         raise Violation("a sentence that is padding alone makes NaN or inf", {**config, **empty})
     words = args["mask"][1:, 0, 0, :, None]
@@ -124,7 +114,7 @@ def _whole_sentence(ask, rng):
     _, N, D = args["x"].shape
     x = np.repeat(args["x"][:1], N + 1, axis=0)
     x[np.arange(N), np.arange(N)] += normal(rng, N, D)
-    out = _run(ask, config, state, {"x": x})
+    out = run(ask, config, state, {"x": x})
     for word in range(N):
         why = f"the first sentence changes at word {word} of {N}, and some word does not notice"
         moved(out[-1], out[word], why, {**config, **args})
@@ -133,7 +123,7 @@ def _whole_sentence(ask, rng):
 def _word_order(ask, rng):
     config, state, args = _case(rng)
     turned = {"x": args["x"][:, ::-1].copy()}
-    before, after = _run(ask, config, state, args)[:, ::-1], _run(ask, config, state, turned)
+    before, after = run(ask, config, state, args)[:, ::-1], run(ask, config, state, turned)
     why = "with the words in reverse order, the results are not the same ones in reverse order"
     unmoved(before, after, why, {**config, **args})
 
@@ -198,7 +188,7 @@ EXERCISES = {
         local=TensorSubject,
         wanted="tensor",
         properties=(
-            Property("the same input gives the same result", 1, _repeats),
+            Property("the same input gives the same result", 1, lambda ask, rng: repeated(ask, *_case(rng))),
             Property("right values without a mask", 3, _values),
             Property("right values under a mask", 2, _masks),
             Property("right values with as many sentences as words and heads", 1, _square),

@@ -1,4 +1,4 @@
-"""What the checks of modules share: padding, and rows that must move.
+"""What the checks of modules share: results of the right shape that repeat, rows that must move, padding.
 
 Letters: B sentences, N positions of any axis.
 """
@@ -7,9 +7,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from crossattn_ref.checks.compare import Violation
+from crossattn_ref.checks.compare import Violation, insist
+from crossattn_ref.checks.exercise import Ask
 
 MOVED = 1e-6  # a row that differs by less has not moved
+
+
+def run(ask: Ask, config: Mapping, state: Mapping, args: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Run a module on x and what goes with it -> its result, which must have the shape of x."""
+    return insist(ask.forward(config, state, **args), args["x"].shape, {**config, **args}, "tensor")
+
+
+def repeated(ask: Ask, config: Mapping, state: Mapping, args: Mapping[str, np.ndarray]) -> None:
+    """Raise Violation unless a module gives the same result for the same input once more, NaN and inf included."""
+    first, second = run(ask, config, state, args), run(ask, config, state, args)
+    if not np.allclose(first, second, rtol=1e-4, atol=1e-4, equal_nan=True):
+        why = "run twice on the same input, it gives two results: is anything drawn at random?"
+        raise Violation(why, {**config, **args})
 
 
 def moved(before: np.ndarray, after: np.ndarray, message: str, case: Mapping[str, object]) -> None:

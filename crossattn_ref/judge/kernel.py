@@ -22,6 +22,7 @@ import sys
 import traceback
 
 from channel import Broken, Channel
+
 from crossattn_ref.checks.subject import LocalSubject, Tape
 
 HOME = "/home/jovyan"

@@ -82,7 +82,7 @@ class Judge(NbGraderPreprocessor):
 
 
 def _write(cell, verdict):
-    """Write what nbgrader reads: the first execute_result of a graded cell is its points, and a report goes before it."""
+    """Write what nbgrader reads: the first execute_result of a graded cell is its points; a report precedes it."""
     cell.execution_count = None
     report = verdict.reports.get(cell.id)
     if report is not None:

@@ -1,6 +1,5 @@
 """A learner's answer in another process: the operations of a Subject over a channel."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,7 @@ PLAIN = (bool, int, float, str, np.ndarray, np.generic, type(None))
 
 
 class RemoteSubject:
-    """An answer behind a channel. Once the other side breaks off, every further question is answered with the reason."""
+    """An answer behind a channel. Once the other side breaks off, the reason answers every further question."""
 
     def __init__(self, channel: Channel, name: str, *, tensors: bool, deadline: float):
         self._channel = channel

@@ -184,7 +184,7 @@ def _links():
     for name in ("lib", "lib64", "lib32", "bin", "sbin"):
         path = Path("/") / name
         if path.is_symlink():
-            found += ["--symlink", os.readlink(path), str(path)]
+            found += ["--symlink", str(path.readlink()), str(path)]
         elif path.exists():
             found += _read_only(str(path))
     return [*found, *(_read_only("/etc/ld.so.cache") if Path("/etc/ld.so.cache").exists() else [])]

@@ -108,7 +108,7 @@ def _check(
     with _fork(channel, number, deadline) as asked:
         subject = RemoteSubject(asked, check.answer, tensors=exercise.wanted == "tensor", deadline=until)
         report = examine(check.exercise, exercise, subject, drawn)
-        unexplained = 0 < sum(not finding.passed for finding in report.findings) and not report.diagnosis
+        unexplained = report.score < 1 and not report.diagnosis
         return _told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
 
 

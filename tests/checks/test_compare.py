@@ -97,3 +97,9 @@ def test_closeness_measures_numbers_and_tells_kinds_apart():
     assert closeness(1.0, True) == np.inf
     assert closeness(MASK.astype(int), MASK) == np.inf
     assert closeness(MASK, ~MASK) == 1
+
+
+def test_complex_numbers_and_objects_are_of_another_kind_than_the_numbers_that_they_equal():
+    for odd in (EXACT + 0j, EXACT.astype(object)):
+        assert closeness(odd, EXACT) == closeness(EXACT, odd) == np.inf
+        assert closeness(odd, odd) == 0

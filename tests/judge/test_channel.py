@@ -137,7 +137,14 @@ def test_subclasses_of_arrays_arrive_as_plain_ones():
 
 @pytest.mark.parametrize(
     "array",
-    [np.array([None, "x"]), np.array(["abc"]), np.array([b"abc"]), np.zeros(2, "M8[D]"), np.zeros(2, ">f8"), np.zeros(3, "V5")],
+    [
+        np.array([None, "x"]),
+        np.array(["abc"]),
+        np.array([b"abc"]),
+        np.zeros(2, "M8[D]"),
+        np.zeros(2, ">f8"),
+        np.zeros(3, "V5"),
+    ],
     ids=lambda array: str(array.dtype),
 )
 def test_of_an_array_without_plain_numbers_only_the_dtype_arrives(array):
@@ -219,7 +226,9 @@ def test_what_is_not_plain_data_is_refused_before_anything_is_sent(ends, value):
     assert there.receive() == "still in order"
 
 
-@pytest.mark.parametrize("value", [b"\0" * (MOST + 1), "x" * (TEXT + 1), [b""] * (PARTS + 1)], ids=["bytes", "text", "parts"])
+@pytest.mark.parametrize(
+    "value", [b"\0" * (MOST + 1), "x" * (TEXT + 1), [b""] * (PARTS + 1)], ids=["bytes", "text", "parts"]
+)
 def test_a_message_beyond_the_caps_is_refused_before_anything_is_sent(ends, value):
     here, there = ends
     with pytest.raises(ValueError, match="at most"):
@@ -341,9 +350,15 @@ def test_random_bytes_are_broken_or_plain_data(data):
 @settings(deadline=None, max_examples=300)
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["<f8", "C", "F"]),
-        lambda inner: st.lists(inner, max_size=5)
-        | st.dictionaries(st.sampled_from([*wire._FORMS, "other"]), inner, max_size=2),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=5)
+        | st.sampled_from(["<f8", "C", "F"]),
+        lambda inner: (
+            st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from([*wire._FORMS, "other"]), inner, max_size=2)
+        ),
         max_leaves=12,
     ),
     st.lists(st.binary(max_size=20), max_size=3),

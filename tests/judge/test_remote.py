@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossattn_ref.checks import examine, misconceptions, reference
-from crossattn_ref.checks.exercise import Exercise, Property, examine as examine_subject
 from crossattn_ref.checks.compare import Violation
+from crossattn_ref.checks.exercise import Exercise, Property
+from crossattn_ref.checks.exercise import examine as examine_subject
 from crossattn_ref.checks.subject import Foreign, LocalSubject, Outcome
 from crossattn_ref.checks.table import find
 from crossattn_ref.judge import remote
@@ -217,7 +218,9 @@ def test_what_a_test_asks_is_computed_on_this_side_with_copies():
     with talking_to(asking((np.eye(2), np.ones((2, 3))))) as subject:
         subject.probe(target, 0)
         (told,) = subject.call(1).value
-    assert told == str(np.eye(2) @ np.ones((2, 3)) + 2 * np.ones((2, 3)) - np.eye(2) @ np.zeros((2, 3))).replace("3.", "3.")
+    assert told == str(np.eye(2) @ np.ones((2, 3)) + 2 * np.ones((2, 3)) - np.eye(2) @ np.zeros((2, 3))).replace(
+        "3.", "3."
+    )
     assert seen[0][0].shape == (2, 2)
 
 

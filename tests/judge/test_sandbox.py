@@ -70,13 +70,23 @@ def test_the_checks_that_are_there_know_nothing(cells):
                "import crossattn_ref.judge", "import nbgrader", "import pytest", "import nbformat")  # fmt: skip
     for source, reply in zip(imports, cells(*imports), strict=True):
         assert "Error" in reply["error"], source
-    (reply,) = cells("from crossattn_ref.checks import check, for_release; check('attention/softmax', 1), for_release('1')('a', 1)")
+    (reply,) = cells(
+        "from crossattn_ref.checks import check, for_release; check('attention/softmax', 1), for_release('1')('a', 1)"
+    )
     assert reply == {"said": "(0.0, 0.0)\n", "error": "", "pictures": []}
 
 
 def test_the_repository_and_the_callers_folders_are_not_there(cells, tmp_path):
     (tmp_path / "other-submission.ipynb").write_text("{}")
-    places = [ROOT, Path(__file__), tmp_path, Path.home() / ".bashrc", Path("/etc/passwd"), Path("/root/.ssh"), Path("/var")]
+    places = [
+        ROOT,
+        Path(__file__),
+        tmp_path,
+        Path.home() / ".bashrc",
+        Path("/etc/passwd"),
+        Path("/root/.ssh"),
+        Path("/var"),
+    ]
     (reply,) = cells(f"import os; print([place for place in {[str(p) for p in places]} if os.path.exists(place)])")
     assert reply["said"] == "[]\n"
 
@@ -179,7 +189,9 @@ def test_the_descriptors_are_null_and_the_notebooks_own_channel(inside):
                 mode = os.fstat(fd).st_mode
             except OSError:
                 continue
-            found[fd] = "socket" if stat.S_ISSOCK(mode) else "null" if os.fstat(fd).st_rdev == os.makedev(1, 3) else oct(mode)
+            found[fd] = (
+                "socket" if stat.S_ISSOCK(mode) else "null" if os.fstat(fd).st_rdev == os.makedev(1, 3) else oct(mode)
+            )
         return list(found.values())
 
     assert inside(descriptors) == ["null", "null", "null", "socket"]
@@ -381,7 +393,10 @@ def test_a_fork_bomb_fills_its_own_notebook_and_no_other(kernel):
         channel.send({"do": "cell", "id": "bomb", "source": "".join(line[8:] + "\n" for line in bomb.splitlines())})
         assert until(lambda: len(family(kernel)) >= 30)
         assert len(family(kernel)) <= 32 + 2
-        assert run_cells(kernel, "import os; os.waitpid(os.fork() or os._exit(0), 0); print('here')")[0]["said"] == "here\n"
+        assert (
+            run_cells(kernel, "import os; os.waitpid(os.fork() or os._exit(0), 0); print('here')")[0]["said"]
+            == "here\n"
+        )
     assert until(lambda: family(kernel) == [])
 
 
@@ -512,13 +527,22 @@ def _started(libraries=("numpy",)):
 
 def test_where_a_child_cannot_have_namespaces_each_notebook_gets_a_sandbox_of_its_own(monkeypatch):
     _skip_without_sandbox()
-    walls = [wall for wall in sandbox._walls() if wall not in ("--cap-add", "CAP_SETUID", "CAP_SETGID", "--unshare-user")]
-    alone = [*walls, "--unshare-user", "--disable-userns", *([] if "--uid" in walls else ["--uid", "65534", "--gid", "65534"])]
+    walls = [
+        wall for wall in sandbox._walls() if wall not in ("--cap-add", "CAP_SETUID", "CAP_SETGID", "--unshare-user")
+    ]
+    alone = [
+        *walls,
+        "--unshare-user",
+        "--disable-userns",
+        *([] if "--uid" in walls else ["--uid", "65534", "--gid", "65534"]),
+    ]
     monkeypatch.setattr(sandbox, "_walls", lambda: alone)
     kernel = sandbox.start(("numpy",))
     try:
         assert kernel.isolation == f"bubblewrap, {sandbox.ONE_EACH}"
-        leave = "open('/tmp/note', 'w').write('x'); open('/dev/shm/note', 'w').write('x'); import os; print(os.getuid())"
+        leave = (
+            "open('/tmp/note', 'w').write('x'); open('/dev/shm/note', 'w').write('x'); import os; print(os.getuid())"
+        )
         find = "import os; print(os.listdir('/tmp'), os.listdir('/dev/shm'), os.path.exists('/etc/passwd'))"
         assert run_cells(kernel, leave)[0]["said"] == "65534\n"
         assert run_cells(kernel, find)[0]["said"] == "[] [] False\n"

@@ -133,6 +133,8 @@ STAGES = staged(
          "q·k adds up Dk products. What is its variance when each has variance 1?"),
         ("divided by Dk", _divided(lambda q, k, v: q.shape[-1]), "with the scores divided by Dk, not by its root",
          "q·k has variance Dk. What is its standard deviation?"),
+        ("multiplied by root Dk", _divided(lambda q, k, v: 1 / math.sqrt(q.shape[-1])),
+         "with the scores multiplied by the square root of Dk", "Should wide heads make the weights sharper?"),
         ("root of the model width", _divided(lambda q, k, v: math.sqrt(q.shape[1] * q.shape[-1])),
          "with the root of the model width, where each head is narrower",
          "Over which width did the product q·k of one head run?"),
@@ -150,6 +152,12 @@ STAGES = staged(
          "Run one sample alone: do its weights stay the same?"),
         ("no max subtraction", _naive, "without taking each row's largest score off before exp",
          "exp(800) does not fit into a float. Which function of torch takes care of that?"),
+        ("log softmax", lambda s: s.log_softmax(-1), "with the logarithm of the weights",
+         "Can a share of 100 % be negative?"),
+        ("softmax twice", lambda s: s.softmax(-1).softmax(-1), "with the softmax taken of the softmax",
+         "How sharp can weights get when what goes into exp lies between 0 and 1?"),
+        ("sigmoid", torch.sigmoid, "with a sigmoid for each score: the keys do not compete",
+         "Let every value be 1. What should come out?"),
         ("argmax", lambda s: functional.one_hot(s.argmax(-1), s.shape[-1]).to(s.dtype),
          "with all the weight on the best key", "Nudge a query: does your result move with it?"),
     ),
@@ -166,6 +174,10 @@ STAGES = staged(
 
 MISTAKES = (
     *flat(STAGES),
+    Misconception("scaled too late", lambda q, k, v: attend(
+                      q, k, v, scale=lambda scores, *_: scores) / math.sqrt(q.shape[-1]),
+                  "with the output, not the scores, divided by the square root of Dk",
+                  "Scale before the softmax: does dividing afterwards make the weights any flatter?"),
     Misconception("too few queries", lambda q, k, v: attend(q[:, : k.shape[1]], k, v),
                   "when only as many query heads are used as there are heads of keys",
                   "How many heads does the result have?"),

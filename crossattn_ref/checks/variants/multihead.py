@@ -43,6 +43,18 @@ def _half_unsafe(scores, mask, share):
 
 OWN = staged(
     CrossAttention,
+    wire=(
+        ("sequence first", {"wire": lambda x, memory, mask: (x.transpose(0, 1), *[memory.transpose(0, 1)] * 2),
+                            "finish": lambda m, out, x: m.out_proj(out).transpose(0, 1)},
+         "with sentences and positions in each other's places, going in and coming out",
+         "Let the sentences of the batch change places: do the results follow?"),
+    ),
+    scale=(
+        ("scaled too late", {"scale": lambda scores, q, k, layer: scores,
+                             "merge": lambda out: joined(out) / math.sqrt(out.shape[-1])},
+         "with the output of the heads, not the scores, divided by the square root of Dk",
+         "Scale before the softmax: does dividing afterwards make the weights any flatter?"),
+    ),
     split=(
         ("transposed, then cut again", lambda t, h: t.transpose(1, 2).reshape(t.shape[0], h, t.shape[1], -1),
          "with positions and columns transposed first, and then cut into heads anew",
@@ -55,6 +67,9 @@ OWN = staged(
          "when every head reads the first Dk columns", "Which columns belong to head 1?"),
     ),
     merge=(
+        ("scale after softmax", lambda out: joined(out) / math.sqrt(out.shape[-1]),
+         "with the weights divided by the square root of Dk once more",
+         "Scale the scores, not the weights: what do your rows add up to?"),
         ("heads added", lambda out: joined(out.sum(1, keepdim=True).expand_as(out)),
          "with the heads added up before the output projection",
          "Each head brings something else. Who may mix them, and when?"),
