@@ -12,7 +12,7 @@ import pytest
 from crossattn_ref.judge import sandbox
 from crossattn_ref.judge.sandbox import Kernel, Limits
 
-SECRET = "a-secret-of-the-caller"  # noqa: S105 planted, to be looked for inside
+SECRET = "a-secret-of-the-caller"
 SHORT = Limits(cpu_seconds=3, cell_cpu_seconds=1, check_cpu_seconds=1, wall_factor=2, patience=1)
 
 

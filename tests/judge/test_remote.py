@@ -330,7 +330,7 @@ class Told:
         return self.known[id(target), seed]
 
 
-PROBING = [name for name in ("attention/symmetry_test", "masks/leak_test", "cross-attention/source_swap_test")]
+PROBING = ["attention/symmetry_test", "masks/leak_test", "cross-attention/source_swap_test"]
 
 
 def _targets(name):

@@ -222,9 +222,9 @@ def test_there_is_no_network(inside):
                 found.append(sock.connect_ex(address) == 0)
         with socket.socket(socket.AF_UNIX) as sock:
             found.append(sock.connect_ex("\0hidden-from-notebooks") == 0)
-        for family in (16, 17, 38, 40):  # netlink, packet, alg, vsock
+        for kind in (16, 17, 38, 40):  # netlink, packet, alg, vsock
             try:
-                socket.socket(family, socket.SOCK_RAW if family < 38 else socket.SOCK_STREAM)
+                socket.socket(kind, socket.SOCK_RAW if kind < 38 else socket.SOCK_STREAM)
                 found.append(True)
             except OSError:
                 found.append(False)
@@ -478,7 +478,7 @@ def test_a_kernel_that_dies_is_started_again_for_the_next_notebook():
 def test_a_kernel_that_dies_under_a_notebook_is_no_fault_of_the_notebook():
     kernel = _started()
     try:
-        with pytest.raises(NoSandbox, match="died"), kernel.notebook(Limits()) as channel:
+        with pytest.raises(NoSandbox, match="died"), kernel.notebook(Limits()) as channel:  # noqa: PT012 either finds out
             zygote(kernel).kill()
             channel.receive(time.monotonic() + 20)
     finally:
@@ -566,7 +566,7 @@ def test_without_a_sandbox_what_a_notebook_leaves_is_removed_and_its_processes_e
 
 def test_a_library_that_is_missing_is_said_at_the_start():
     _skip_without_sandbox()
-    with pytest.raises(NoSandbox, match="did not start: .*no_such_library"):
+    with pytest.raises(NoSandbox, match=r"did not start: .*no_such_library"):
         sandbox.start(("numpy", "no_such_library"))
 
 

@@ -167,7 +167,7 @@ def _cells(path):
 )  # fmt: skip
 def test_judge_and_notebook_agree_on_odd_answers(judged, source):
     names = {"np": np}
-    exec(source, names)  # noqa: S102 an answer of this test
+    exec(source, names)
     drawn = seed(KEY, "attention/softmax", b"a submission")
     here = examine("attention/softmax", names["softmax"], drawn)
     there = judged(source, CHECK)
@@ -190,7 +190,7 @@ def test_a_learners_test_that_asks_wrongly_meets_the_same_errors_as_in_a_noteboo
             raise ValueError(str(kinds))
         """
     names = {"np": np}
-    exec(textwrap.dedent(source), names)  # noqa: S102 an answer of this test
+    exec(textwrap.dedent(source), names)
     here = examine(
         "attention/symmetry_test", names["symmetry_test"], seed(KEY, "attention/symmetry_test", b"a submission")
     )
