@@ -190,19 +190,34 @@ def _autograde(config: Config, student: str) -> str:
 
 
 def _triage(course: Course, class_: Iterable[Submission]) -> Path:
-    """Write the list of all submissions, first those that somebody should look at, with the reasons."""
+    """Write the list of all submissions, first those that somebody should look at, with the reasons.
+
+    What an earlier run said of students who are not in this one stays.
+    """
     path = course.results / "triage.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [_row(submission) for submission in class_]
+    now = {row[1] for row in rows}
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows += [row for row in list(csv.reader(file))[1:] if len(row) == len(_COLUMNS) and row[1] not in now]
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["needs_human", "student", "notebook", "state", "points", "why"])
-        for s in sorted(class_, key=lambda s: (not s.needs_human, s.handed.student, s.handed.notebook)):
-            why = "; ".join([*s.handed.remarks, *s.flags])
-            row = ["yes" if s.needs_human else "no", s.handed.student, s.handed.notebook, s.handed.state]
-            writer.writerow([harmless(value) for value in [*row, round(s.points, 2), why]])
+        writer.writerow(_COLUMNS)
+        writer.writerows(sorted(rows, key=lambda row: (row[0] != "yes", *row[1:3])))
     partial.replace(path)
     return path
+
+
+_COLUMNS = ("needs_human", "student", "notebook", "state", "points", "why")
+
+
+def _row(submission: Submission) -> list[str]:
+    handed = submission.handed
+    row = ["yes" if submission.needs_human else "no", handed.student, handed.notebook, handed.state]
+    why = "; ".join([*handed.remarks, *submission.flags])
+    return [str(harmless(value)) for value in [*row, round(submission.points, 2), why]]
 
 
 def harmless(value: object) -> object:

@@ -20,7 +20,7 @@ LARGEST = 20 * 2**20  # bytes of one notebook file; pictures included
 
 @dataclass
 class Handed:
-    """One notebook of one student: what was found, and what had to be mended or refused.
+    """One notebook of one student: what was found, in which file, and what had to be mended or refused.
 
     state is "ready", "renamed", "missing", "unreadable" or "refused"; remarks say why and what was mended.
     """
@@ -29,6 +29,7 @@ class Handed:
     notebook: str
     state: str
     remarks: list[str] = field(default_factory=list)
+    file: str = ""
 
 
 class BadCourse(Exception):
@@ -72,8 +73,8 @@ def stage(course: Path, subject: str, student: str, released: dict[str, Notebook
     found = [_stage_one(student, name, release, files, place) for name, release in released.items()]
     if "timestamp.txt" in files and (time := _timestamp(files["timestamp.txt"])):
         (place / "timestamp.txt").write_text(time)
-    used = {handed.notebook for handed in found}
-    stray = sorted(name for name in files if name != "timestamp.txt" and Path(name).stem not in used)
+    used = {f"{handed.notebook}.ipynb" for handed in found} | {handed.file for handed in found}
+    stray = sorted(name for name in files if name != "timestamp.txt" and name not in used)
     if stray:
         found[0].remarks.append(f"not taken along: {', '.join(stray[:5])}")
     return found
@@ -95,7 +96,7 @@ def _stage_one(student, name, release, files, place):
     if f"{name}.ipynb" in files:
         content = _read(files[f"{name}.ipynb"], handed)
     elif other := _renamed(release, files):
-        handed.state = "renamed"
+        handed.state, handed.file = "renamed", other.name
         handed.remarks.append(f"found as {other.name}")
         content = _read(other, handed)
     else:
