@@ -1,8 +1,135 @@
-"""Exercises of the assignment "cross-attention" that need NumPy alone: a test of whether a layer reads its source."""
+"""Exercises of the assignment "cross-attention": the layer that reads a memory, the decoder layer, a test of both.
 
-from crossattn_ref.checks.compare import Violation
+Letters: B sentences, H heads, Nq queries, Nk keys (and values), D model width, Dm memory width, Dk width of one head.
+"""
+
+import numpy as np
+
+from crossattn_ref.attention.multihead import MultiHeadAttention
+from crossattn_ref.checks.compare import Violation, unmoved
+from crossattn_ref.checks.decoder import DECODER_LAYER
+from crossattn_ref.checks.draw import normal, sizes, visible
 from crossattn_ref.checks.exercise import Exercise, Property
+from crossattn_ref.checks.modules import lengths, moved, real, repeated, run
+from crossattn_ref.checks.tensors import TensorSubject, drawn_state
+from crossattn_ref.checks.variants import cross_attention as wrong
 from crossattn_ref.checks.variants import source_tests, sources
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+PARAMETERS = [f"{projection}.{part}" for projection in PROJECTIONS for part in ("weight", "bias")]
+
+
+def _cross_case(rng, *, same_width=False, square=False):
+    """Draw a layer, its weights and its inputs, every size another; or x and memory as wide, or in all as large."""
+    B, Nq, Nk, H, Dk = sizes(rng, 5, high=7)
+    if square:
+        Nk, H = Nq, B
+    D = H * Dk
+    Dm = D if same_width or square else next(width for width in (8, 9) if width != D)
+    config = {"d_model": D, "n_heads": H, "d_memory": Dm}
+    state = drawn_state(MultiHeadAttention(**config), rng)
+    return config, state, {"x": normal(rng, B, Nq, D), "memory": normal(rng, B, Nk, Dm)}
+
+
+def _seen(rng, args, n_heads=1):
+    (B, Nq, _), Nk = args["x"].shape, args["memory"].shape[1]
+    return {**args, "mask": visible(rng, B, n_heads, Nq, Nk)}
+
+
+def _padded(rng, args):
+    """Draw lengths for the memory, and the mask that hides what lies beyond them."""
+    B, Nk, _ = args["memory"].shape
+    n_real = lengths(rng, B, Nk)
+    return n_real, {**args, "mask": real(n_real, Nk)}
+
+
+def _cross_values(ask, rng):
+    config, state, args = _cross_case(rng)
+    ask.forward_matches(config, state, **args)
+    ask.forward_matches(config, state, **_seen(rng, args))
+    ask.forward_matches(config, state, **_seen(rng, args, config["n_heads"]))
+
+
+def _cross_same_width(ask, rng):
+    config, state, args = _cross_case(rng, same_width=True)
+    ask.forward_matches(config, state, **args)
+    ask.forward_matches(config, state, **_seen(rng, args))
+
+
+def _cross_square(ask, rng):
+    config, state, args = _cross_case(rng, square=True)
+    ask.forward_matches(config, state, **_padded(rng, args)[1])
+    ask.forward_matches(config, state, **_seen(rng, args))
+
+
+def _cross_deleted(ask, rng):
+    config, state, args = _cross_case(rng)
+    n_real, args = _padded(rng, args)
+    out = run(ask, config, state, args)
+    for b, n in enumerate(n_real):
+        alone = run(ask, config, state, {"x": args["x"][b : b + 1], "memory": args["memory"][b : b + 1, :n]})
+        why = f"sentence {b}, whose memory holds {n} real tokens, gets another result alone than in the padded batch"
+        unmoved(out[b], alone[0], why, {**config, **args})
+
+
+def _cross_hidden(ask, rng):
+    config, state, args = _cross_case(rng)
+    _, args = _padded(rng, args)
+    noise = 10 * normal(rng, *args["memory"].shape) * ~args["mask"][:, 0, 0, :, None]
+    before, after = (run(ask, config, state, {**args, "memory": args["memory"] + change}) for change in (0, noise))
+    unmoved(before, after, "with other numbers in the padding of the memory, the result changes", {**config, **args})
+
+
+def _cross_neighbours(ask, rng):
+    config, state, args = _cross_case(rng)
+    n_real, args = _padded(rng, args)
+    memory, n_other = normal(rng, *args["memory"].shape), n_real[::-1].copy()
+    memory[1], n_other[1] = args["memory"][1], n_real[1]
+    other = {**args, "memory": memory, "mask": real(n_other, memory.shape[1])}
+    before, after = run(ask, config, state, args)[1], run(ask, config, state, other)[1]
+    unmoved(before, after, "with other sentences beside it, the result of sentence 1 changes", {**config, **args})
+
+
+def _cross_whole_memory(ask, rng):
+    """Lay one sentence many times into the batch, each time with another token of its memory changed."""
+    config, state, args = _cross_case(rng)
+    Nk, Dm = args["memory"].shape[1:]
+    x, memory = (np.repeat(args[name][:1], Nk + 1, axis=0) for name in ("x", "memory"))
+    memory[np.arange(Nk), np.arange(Nk)] += normal(rng, Nk, Dm)
+    out = run(ask, config, state, {"x": x, "memory": memory})
+    for token in range(Nk):
+        why = f"the first sentence's memory changes at token {token} of {Nk}, and some query does not notice"
+        moved(out[-1], out[token], why, {**config, **args})
+
+
+def _blind(rng, args):
+    """Hide the whole memory of one sentence, and all but one row of the mask of another."""
+    mask = _seen(rng, args)["mask"]
+    mask[0], mask[1, :, 1:] = False, False
+    return {**args, "mask": mask}
+
+
+def _cross_nothing(ask, rng):
+    config, state, args = _cross_case(rng)
+    n_real, args = _padded(rng, args)
+    ask.forward_matches(config, state, **{**args, "mask": args["mask"] & (n_real > n_real.min())[:, None, None, None]})
+    ask.forward_matches(config, state, **_blind(rng, args))
+
+
+def _cross_nothing_backwards(ask, rng):
+    config, state, args = _cross_case(rng)
+    ask.gradients_match(config, state, normal(rng, *args["x"].shape), PARAMETERS, **_blind(rng, args))
+
+
+def _cross_gradients(ask, rng):
+    config, state, args = _cross_case(rng)
+    ask.gradients_match(config, state, normal(rng, *args["x"].shape), PARAMETERS, **args)
+    ask.gradients_match(config, state, normal(rng, *args["x"].shape), PARAMETERS, **_seen(rng, args))
+
+
+def _cross_large(ask, rng):
+    config, state, args = _cross_case(rng)
+    ask.forward_matches(config, state, **{**args, "x": 3000 * args["x"]})
 
 
 def _accepts_right_ones(ask, rng):
@@ -20,6 +147,30 @@ def _catches(name, layer):
 
 
 EXERCISES = {
+    "CrossAttention": Exercise(
+        reference=MultiHeadAttention,
+        plain=MultiHeadAttention,
+        local=TensorSubject,
+        wanted="tensor",
+        properties=(
+            Property("the same input gives the same result", 1, lambda ask, rng: repeated(ask, *_cross_case(rng))),
+            Property("right values when every size is another", 3, _cross_values),
+            Property("right values when the memory is as wide as x", 1, _cross_same_width),
+            Property("right values when the memory is as wide as x, and as long", 2, _cross_square),
+            Property("hiding a token equals deleting it", 2, _cross_deleted),
+            Property("what stands in hidden places has no effect", 1, _cross_hidden),
+            Property("every sentence reads its own memory alone", 1, _cross_neighbours),
+            Property("every query reads the whole memory", 1, _cross_whole_memory),
+            Property("a query that may look at nothing reads zeros", 1, _cross_nothing),
+            Property("and sends back no gradient", 1, _cross_nothing_backwards),
+            Property("gradients reach x, the memory and all four projections", 2, _cross_gradients),
+            Property("large scores do not overflow", 1, _cross_large),
+        ),
+        misconceptions=wrong.MISTAKES,
+        compositions=wrong.composed,
+        alternatives=wrong.ALTERNATIVES,
+    ),
+    "DecoderLayer": DECODER_LAYER,
     "source_swap_test": Exercise(
         reference=source_tests.keeps,
         properties=(

@@ -8,26 +8,20 @@ import contextlib
 import functools
 import importlib.metadata
 import os
-import select
 import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from crossattn_ref.judge.channel import Broken, Channel
 
 PACKAGE = Path(__file__).resolve().parents[1]  # crossattn_ref
 PLACE = "/srv/notebook"  # where the kernel lies inside
-HOME = "/home/jovyan"  # where a notebook runs
-ONE_EACH = "one for each notebook"
-START = 30  # seconds within which a notebook must begin, and end when it is let go
-INSIDE = ("kernel.py", "session.py", "confine.py", "channel.py")
 BESIDES = ("matplotlib", "ipython")  # what honest notebooks import beside NumPy and torch
 SHARED = ("__init__.py", "checks/subject.py", "checks/tensors.py")  # of crossattn_ref: nothing that knows an answer
 
@@ -37,19 +31,16 @@ class Limits:
     """What one notebook may use. Processor time is counted, so that a busy machine costs nobody points."""
 
     cpu_seconds: int = 60  # all cells of the notebook together
-    cell_cpu_seconds: int = 30  # each cell: one that takes longer is stopped, and the next one runs
     check_cpu_seconds: int = 20  # each check
-    total_cpu_seconds: int = 300  # all processes of the notebook together
-    wall_factor: float = 5.0  # and never longer than so many times that, by the clock,
-    patience: float = 10.0  # and so many seconds more
-    memory_bytes: int = 4 * 2**30  # each process, and all together
+    wall_factor: float = 5.0  # and never longer than so many times that, by the clock
+    memory_bytes: int = 4 * 2**30
     processes: int = 64
-    file_bytes: int = 64 * 2**20  # each file, and each folder that can be written
+    file_bytes: int = 64 * 2**20
     namespaces: bool = True
 
     def wall(self, cpu_seconds: float) -> float:
         """The moment of time.monotonic() at which something allowed so much processor time is given up."""
-        return time.monotonic() + self.patience + self.wall_factor * cpu_seconds
+        return time.monotonic() + 10 + self.wall_factor * cpu_seconds
 
 
 class NoSandbox(Exception):
@@ -57,90 +48,32 @@ class NoSandbox(Exception):
 
 
 class Kernel:
-    """A process in the sandbox that has loaded its libraries and starts a fresh child for each notebook.
+    """A process in the sandbox that has loaded its libraries and starts a fresh child for each notebook."""
 
-    isolation says what was reached: "bubblewrap", also with "no filter of system calls", or with "one for each
-    notebook" where a child cannot have namespaces of its own and each notebook starts a sandbox; or "none".
-    """
-
-    def __init__(self, process: subprocess.Popen, control: Channel, isolation: str, again: Callable[[], "Kernel"]):
+    def __init__(self, process: subprocess.Popen, control: Channel, isolation: str):
         self.isolation = isolation
         self._process = process
         self._control = control
-        self._again = again
 
     @contextlib.contextmanager
     def notebook(self, limits: Limits) -> Iterator[Channel]:
-        """Start a notebook's own process -> the channel to it. On leaving, everything it started has ended.
-
-        Raises NoSandbox where none can be started or the kernel dies, and Broken, with the reason, for what ends the
-        notebook alone. A kernel that has died is started again.
-        """
-        if ONE_EACH in self.isolation:
-            with contextlib.closing(self._again()) as fresh, fresh._opened(replace(limits, namespaces=False)) as channel:
-                yield channel
-            return
-        if not self.alive:
-            self._renew()
-        with self._opened(limits) as channel:
-            yield channel
-
-    def _renew(self):
-        self.close()
-        fresh = self._again()
-        self.isolation, self._process, self._control = fresh.isolation, fresh._process, fresh._control
-
-    @contextlib.contextmanager
-    def _opened(self, limits):
+        """Start a notebook's own process -> the channel to it. On leaving, everything it started is killed."""
         mine, its = socket.socketpair()
         leash, its_leash = socket.socketpair()
-        with mine, leash, _home(self.isolation) as home:
-            with its, its_leash:
-                about = asdict(limits) | {"namespaces": limits.namespaces and self.isolation != "none", "home": home}
-                self._begin(about, (its.fileno(), its_leash.fileno()))
-            channel = Channel(mine)
-            try:
-                channel.receive(time.monotonic() + START)
-            except Broken as error:
-                raise NoSandbox(f"the sandbox could not start a notebook: {self._let_go(leash) or error}") from error
-            try:
-                yield channel
-            except Broken as error:
-                reason = self._let_go(leash) or str(error)
-                if not self.alive:
-                    raise NoSandbox(f"the kernel died: {reason}") from error
-                raise Broken(reason) from error
-            finally:
-                self._let_go(leash, b".")
-
-    def _begin(self, about, fds):
         try:
-            self._control.send(about, fds, time.monotonic() + START)
-        except Broken as error:
-            raise NoSandbox(f"the kernel is gone: {error}") from error
-
-    def _let_go(self, leash, word=b""):
-        """End a notebook, and wait until all of it has ended -> the reason why it ended by itself, if it did."""
-        said = b""
-        with contextlib.suppress(BrokenPipeError):
-            leash.sendall(word)
-        with contextlib.suppress(OSError):
-            leash.shutdown(socket.SHUT_WR)
-            leash.settimeout(START)
-            while piece := leash.recv(4096):
-                said += piece
-            return said.decode(errors="replace")
-        self.close()  # what does not end, ends with everything around it
-        return said.decode(errors="replace")
+            namespaces = limits.namespaces and self.isolation != "none"
+            self._control.send(asdict(limits) | {"namespaces": namespaces}, (its.fileno(), its_leash.fileno()))
+            its.close()
+            its_leash.close()
+            yield Channel(mine)
+        finally:
+            for sock in (leash, mine, its, its_leash):
+                sock.close()
 
     @property
     def alive(self) -> bool:
-        """Whether the kernel still listens."""
-        control = select.poll()
-        with contextlib.suppress(ValueError):  # closed
-            control.register(self._control.sock.fileno(), 0)
-            return self._process.poll() is None and not control.poll(0)
-        return False
+        """Whether the process still runs."""
+        return self._process.poll() is None
 
     def close(self) -> None:
         """End the process and all that it started."""
@@ -160,8 +93,9 @@ def start(libraries: tuple[str, ...], modules: tuple[str, ...] = (), *, unsafe: 
         raise NoSandbox(reason)
     ours, its = socket.socketpair()
     with its:
+        command = _command(its.fileno(), libraries, modules, unsafe=unsafe)
         process = subprocess.Popen(
-            _command(its.fileno(), libraries, modules, unsafe=unsafe),
+            command,
             pass_fds=(its.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -171,34 +105,12 @@ def start(libraries: tuple[str, ...], modules: tuple[str, ...] = (), *, unsafe: 
         )
     control = Channel(ours)
     try:
-        reached = control.receive(time.monotonic() + 120)
+        control.receive(time.monotonic() + 120)
     except Broken as error:
-        control.close()
         process.kill()
-        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+        said = process.stderr.read().decode(errors="replace").strip().splitlines()
         raise NoSandbox(f"the kernel did not start: {said[-1] if said else error}") from error
-    process.stderr.close()
-    again = functools.partial(start, libraries, modules, unsafe=unsafe)
-    return Kernel(process, control, "none" if unsafe else _isolation(reached), again)
-
-
-def _isolation(reached):
-    parts = ["bubblewrap"]
-    if not reached["filter"]:
-        parts.append("no filter of system calls")
-    if not reached["namespaces"]:
-        parts.append(ONE_EACH)
-    return ", ".join(parts)
-
-
-@contextlib.contextmanager
-def _home(isolation):
-    """Name the folder that a notebook runs in: in the sandbox its own; without one a new one, removed afterwards."""
-    if isolation != "none":
-        yield HOME
-        return
-    with tempfile.TemporaryDirectory(prefix="notebook-", ignore_cleanup_errors=True) as folder:
-        yield folder
+    return Kernel(process, control, "none" if unsafe else "bubblewrap")
 
 
 @functools.cache
@@ -229,9 +141,7 @@ def _command(fd, libraries, modules, *, unsafe):
     if unsafe:
         return [sys.executable, "-s", "-c", _UNSAFE.format(place=str(PACKAGE / "judge")), str(fd), *libraries]
     inside = ["bwrap", *_walls(), *_read_only("/usr"), *_links(), "--proc", "/proc", "--dev", "/dev"]
-    inside += ["--remount-ro", "/dev", *_folders(HOME)]
-    for place in ("/tmp", HOME, "/dev/shm"):  # noqa: S108 inside
-        inside += ["--perms", "1777", "--size", str(Limits.file_bytes), "--tmpfs", place]
+    inside += ["--tmpfs", "/tmp", *_folders("/home/jovyan"), "--tmpfs", "/home/jovyan"]  # noqa: S108 inside
     inside += [*_read_only(sys.base_prefix), *_hidden(), *_files(libraries, modules), "--remount-ro", "/"]
     inside += ["--clearenv", *(part for name, text in _VARIABLES.items() for part in ("--setenv", name, text))]
     python = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
@@ -241,17 +151,16 @@ def _command(fd, libraries, modules, *, unsafe):
 _VARIABLES = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
-    "HOME": HOME,
-    "PYTHONPATH": f"{PLACE}/lib:{PLACE}/site-packages",
+    "HOME": "/home/jovyan",
+    "PYTHONPATH": f"{PLACE}/lib",
     "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONHASHSEED": "0",  # sets in the same order at each regrade
     "MPLBACKEND": "Agg",
     "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 inside the sandbox
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-_UNSAFE = "import sys; sys.path.insert(0, {place!r}); import kernel; kernel.main(sandboxed=False)"
+_UNSAFE = "import sys; sys.path.insert(0, {place!r}); import kernel; kernel.HOME = '.'; kernel.main()"
 
 
 def _environment(*, unsafe):
@@ -304,11 +213,11 @@ def _folders(path):
 
 def _files(libraries, modules):
     lib = f"{PLACE}/lib"
-    binds = [*_folders(lib), *_folders(f"{PLACE}/site-packages")]
-    for name in INSIDE:
+    binds = [*_folders(lib)]
+    for name in ("kernel.py", "channel.py"):
         binds += ["--ro-bind", str(PACKAGE / "judge" / name), f"{PLACE}/{name}"]
     for path in _site_entries(libraries):
-        binds += ["--ro-bind", str(path), f"{PLACE}/site-packages/{path.name}"]
+        binds += ["--ro-bind", str(path), f"{lib}/{path.name}"]
     for name in (*SHARED, *modules):
         binds += _read_only(str(PACKAGE / name), f"{lib}/crossattn_ref/{name}")
     return [*binds, "--ro-bind", str(PACKAGE / "judge" / "inert.py"), f"{lib}/crossattn_ref/checks/__init__.py"]
