@@ -151,21 +151,28 @@ def _alone(ask, rng):
 
 
 def _stress(rng, rows, columns):
-    """Draw scores 10,000 apart and a mask: row 0 sees the lowest alone, far below 0; no row sees its highest."""
+    """Draw scores 4,000 apart and a mask. Row 0 sees its lowest alone, far below 0.
+
+    Even rows hide their highest; odd rows see theirs, lie far above 0, and each lies above the last.
+    """
     order = rng.permuted(np.tile(np.arange(columns, dtype=float), (rows, 1)), axis=1)
-    mask = draw.visible(rng, rows, columns)
-    mask[order == 0], mask[order == columns - 1] = True, False
-    mask[0] = order[0] == 0
-    scores = 1e4 * (order - columns / 2 + columns * (np.arange(rows) % 2)[:, None])
+    lowest, highest = order == 0, order == columns - 1
+    row = np.arange(rows)[:, None]
+    odd = row % 2 == 1
+    some = draw.visible(rng, rows, columns)
+    mask = np.where(odd, (some | highest) & ~lowest, (some | lowest) & ~highest)
+    mask[0] = lowest[0]
+    height = np.where(odd, (row + 1) / 2, 0.0)
+    height[0] = -1
+    scores = 4e3 * (order + columns * (height - 0.5))
     # Keys that are unit vectors hand a query's numbers on as scores.
     q, k = scores * np.sqrt(columns), np.eye(columns)
     return {"q": q, "k": k, "v": normal(rng, columns, rows + 1), "mask": mask}
 
 
 def _large(ask, rng):
-    rows, columns = sizes(rng, 2, high=6)
-    case = _stress(rng, rows, columns)
-    ask.matches(**case)
+    rows, columns = sizes(rng, 2, low=4, high=7)
+    ask.matches(**_stress(rng, rows, columns))
     ask.matches(**{n: a.astype(np.float32) if a.dtype == float else a for n, a in _stress(rng, columns, rows).items()})
 
 

@@ -17,7 +17,13 @@ EXERCISES = {
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
-ELSEWHERE = {"heads/MultiHeadAttention": "multihead", "heads/grouped_attention": "multihead"}
+ELSEWHERE = {
+    "heads/MultiHeadAttention": "multihead",
+    "heads/grouped_attention": "multihead",
+    "encoder/EncoderLayer": "encoder_layer",
+    "cross-attention/CrossAttention": "cross_attention_layer",
+    "cross-attention/DecoderLayer": "decoder_layer",
+}
 
 
 def exercises() -> list[str]:

@@ -6,24 +6,22 @@ no other submission, no network, no variable of the caller's environment. The ro
 
 import contextlib
 import functools
-import importlib.metadata
 import os
-import shutil
+import select
 import socket
 import subprocess
 import sys
-import sysconfig
+import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 
+from crossattn_ref.judge.bubblewrap import HOME, PACKAGE, VARIABLES, command, missing
 from crossattn_ref.judge.channel import Broken, Channel
 
-PACKAGE = Path(__file__).resolve().parents[1]  # crossattn_ref
-PLACE = "/srv/notebook"  # where the kernel lies inside
-BESIDES = ("matplotlib", "ipython")  # what honest notebooks import beside NumPy and torch
-SHARED = ("__init__.py", "checks/subject.py", "checks/tensors.py")  # of crossattn_ref: nothing that knows an answer
+ONE_EACH = "one for each notebook"
+START = 30  # seconds within which a notebook must begin, and end when it is let go
+_UNSAFE = "import sys; sys.path.insert(0, {place!r}); import kernel; kernel.main(sandboxed=False)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +29,19 @@ class Limits:
     """What one notebook may use. Processor time is counted, so that a busy machine costs nobody points."""
 
     cpu_seconds: int = 60  # all cells of the notebook together
+    cell_cpu_seconds: int = 30  # each cell: one that takes longer is stopped, and the next one runs
     check_cpu_seconds: int = 20  # each check
-    wall_factor: float = 5.0  # and never longer than so many times that, by the clock
-    memory_bytes: int = 4 * 2**30
+    total_cpu_seconds: int = 300  # all processes of the notebook together
+    wall_factor: float = 5.0  # and never longer than so many times that, by the clock,
+    patience: float = 10.0  # and so many seconds more
+    memory_bytes: int = 4 * 2**30  # each process, and all together
     processes: int = 64
-    file_bytes: int = 64 * 2**20
+    file_bytes: int = 64 * 2**20  # each file, and each folder that can be written
     namespaces: bool = True
 
     def wall(self, cpu_seconds: float) -> float:
         """The moment of time.monotonic() at which something allowed so much processor time is given up."""
-        return time.monotonic() + 10 + self.wall_factor * cpu_seconds
+        return time.monotonic() + self.patience + self.wall_factor * cpu_seconds
 
 
 class NoSandbox(Exception):
@@ -48,32 +49,91 @@ class NoSandbox(Exception):
 
 
 class Kernel:
-    """A process in the sandbox that has loaded its libraries and starts a fresh child for each notebook."""
+    """A process in the sandbox that has loaded its libraries and starts a fresh child for each notebook.
 
-    def __init__(self, process: subprocess.Popen, control: Channel, isolation: str):
+    isolation says what was reached: "bubblewrap", also with "no filter of system calls", or with "one for each
+    notebook" where a child cannot have namespaces of its own and each notebook starts a sandbox; or "none".
+    """
+
+    def __init__(self, process: subprocess.Popen, control: Channel, isolation: str, again: Callable[[], "Kernel"]):
         self.isolation = isolation
         self._process = process
         self._control = control
+        self._again = again
 
     @contextlib.contextmanager
     def notebook(self, limits: Limits) -> Iterator[Channel]:
-        """Start a notebook's own process -> the channel to it. On leaving, everything it started is killed."""
+        """Start a notebook's own process -> the channel to it. On leaving, everything it started has ended.
+
+        Raises NoSandbox where none can be started or the kernel dies, and Broken, with the reason, for what ends the
+        notebook alone. A kernel that has died is started again.
+        """
+        if ONE_EACH in self.isolation:
+            alone = replace(limits, namespaces=False)
+            with contextlib.closing(self._again()) as fresh, fresh._opened(alone) as channel:
+                yield channel
+            return
+        if not self.alive:
+            self._renew()
+        with self._opened(limits) as channel:
+            yield channel
+
+    def _renew(self):
+        self.close()
+        fresh = self._again()
+        self.isolation, self._process, self._control = fresh.isolation, fresh._process, fresh._control
+
+    @contextlib.contextmanager
+    def _opened(self, limits):
         mine, its = socket.socketpair()
         leash, its_leash = socket.socketpair()
+        with mine, leash, _home(self.isolation) as home:
+            with its, its_leash:
+                about = asdict(limits) | {"namespaces": limits.namespaces and self.isolation != "none", "home": home}
+                self._begin(about, (its.fileno(), its_leash.fileno()))
+            channel = Channel(mine)
+            try:
+                channel.receive(time.monotonic() + START)
+            except Broken as error:
+                raise NoSandbox(f"the sandbox could not start a notebook: {self._let_go(leash) or error}") from error
+            try:
+                yield channel
+            except Broken as error:
+                reason = self._let_go(leash) or str(error)
+                if not self.alive:
+                    raise NoSandbox(f"the kernel died: {reason}") from error
+                raise Broken(reason) from error
+            finally:
+                self._let_go(leash, b".")
+
+    def _begin(self, about, fds):
         try:
-            namespaces = limits.namespaces and self.isolation != "none"
-            self._control.send(asdict(limits) | {"namespaces": namespaces}, (its.fileno(), its_leash.fileno()))
-            its.close()
-            its_leash.close()
-            yield Channel(mine)
-        finally:
-            for sock in (leash, mine, its, its_leash):
-                sock.close()
+            self._control.send(about, fds, time.monotonic() + START)
+        except Broken as error:
+            raise NoSandbox(f"the kernel is gone: {error}") from error
+
+    def _let_go(self, leash, word=b""):
+        """End a notebook, and wait until all of it has ended -> the reason why it ended by itself, if it did."""
+        said = b""
+        with contextlib.suppress(BrokenPipeError):
+            leash.sendall(word)
+        with contextlib.suppress(OSError):
+            leash.shutdown(socket.SHUT_WR)
+            leash.settimeout(START)
+            while piece := leash.recv(4096):
+                said += piece
+            return said.decode(errors="replace")
+        self.close()  # what does not end, ends with everything around it
+        return said.decode(errors="replace")
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self._process.poll() is None
+        """Whether the kernel still listens."""
+        control = select.poll()
+        with contextlib.suppress(ValueError):  # closed
+            control.register(self._control.sock.fileno(), 0)
+            return self._process.poll() is None and not control.poll(0)
+        return False
 
     def close(self) -> None:
         """End the process and all that it started."""
@@ -93,9 +153,9 @@ def start(libraries: tuple[str, ...], modules: tuple[str, ...] = (), *, unsafe: 
         raise NoSandbox(reason)
     ours, its = socket.socketpair()
     with its:
-        command = _command(its.fileno(), libraries, modules, unsafe=unsafe)
+        inside = None if unsafe else command(its.fileno(), libraries, modules, Limits.file_bytes)
         process = subprocess.Popen(
-            command,
+            inside or _unsafe(its.fileno(), libraries),
             pass_fds=(its.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -105,149 +165,41 @@ def start(libraries: tuple[str, ...], modules: tuple[str, ...] = (), *, unsafe: 
         )
     control = Channel(ours)
     try:
-        control.receive(time.monotonic() + 120)
+        reached = control.receive(time.monotonic() + 120)
     except Broken as error:
+        control.close()
         process.kill()
-        said = process.stderr.read().decode(errors="replace").strip().splitlines()
+        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
         raise NoSandbox(f"the kernel did not start: {said[-1] if said else error}") from error
-    return Kernel(process, control, "none" if unsafe else "bubblewrap")
+    process.stderr.close()
+    again = functools.partial(start, libraries, modules, unsafe=unsafe)
+    return Kernel(process, control, "none" if unsafe else _isolation(reached), again)
 
 
-@functools.cache
-def missing() -> str | None:
-    """Say what keeps the sandbox from working here, and the remedy; None where it works."""
-    if not sys.platform.startswith("linux"):
-        return (
-            "grading for marks needs Linux with bubblewrap: run it in a virtual machine or a container, "
-            "or pass --unsafe to run strangers' code without a sandbox, which every result then says"
-        )
-    if shutil.which("bwrap") is None:
-        return "bubblewrap is missing. Install it (apt-get install bubblewrap), or pass --unsafe"
-    trial = subprocess.run(
-        ["bwrap", *_walls(), *_read_only("/usr"), *_links(), "/usr/bin/true"],
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    if trial.returncode:
-        return (
-            f"bubblewrap does not work here ({trial.stderr.strip()[:200]}). "
-            "Allow unprivileged user namespaces, or run as root, or pass --unsafe"
-        )
-    return None
-
-
-def _command(fd, libraries, modules, *, unsafe):
-    if unsafe:
-        return [sys.executable, "-s", "-c", _UNSAFE.format(place=str(PACKAGE / "judge")), str(fd), *libraries]
-    inside = ["bwrap", *_walls(), *_read_only("/usr"), *_links(), "--proc", "/proc", "--dev", "/dev"]
-    inside += ["--tmpfs", "/tmp", *_folders("/home/jovyan"), "--tmpfs", "/home/jovyan"]  # noqa: S108 inside
-    inside += [*_read_only(sys.base_prefix), *_hidden(), *_files(libraries, modules), "--remount-ro", "/"]
-    inside += ["--clearenv", *(part for name, text in _VARIABLES.items() for part in ("--setenv", name, text))]
-    python = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
-    return [*inside, str(python), "-s", "-S", f"{PLACE}/kernel.py", str(fd), *libraries]
-
-
-_VARIABLES = {
-    "PATH": "/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "HOME": "/home/jovyan",
-    "PYTHONPATH": f"{PLACE}/lib",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "MPLBACKEND": "Agg",
-    "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 inside the sandbox
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
-_UNSAFE = "import sys; sys.path.insert(0, {place!r}); import kernel; kernel.HOME = '.'; kernel.main()"
+def _unsafe(fd, libraries):
+    return [sys.executable, "-s", "-c", _UNSAFE.format(place=str(PACKAGE / "judge")), str(fd), *libraries]
 
 
 def _environment(*, unsafe):
     if not unsafe:
         return {"PATH": os.environ.get("PATH", os.defpath)}
-    return {**{k: v for k, v in _VARIABLES.items() if k != "PYTHONPATH"}, "PYTHONPATH": str(PACKAGE.parent)}
+    return VARIABLES | {"PYTHONPATH": str(PACKAGE.parent)}
 
 
-def _walls():
-    """Unshare everything. Root keeps the right to become nobody, which the kernel does before all else."""
-    walls = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    walls += ["--die-with-parent", "--new-session", "--hostname", "notebook", "--cap-drop", "ALL"]
-    if os.getuid() == 0:
-        return [*walls, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    return [*walls, "--unshare-user", "--uid", "65534", "--gid", "65534"]
+def _isolation(reached):
+    parts = ["bubblewrap"]
+    if not reached["filter"]:
+        parts.append("no filter of system calls")
+    if not reached["namespaces"]:
+        parts.append(ONE_EACH)
+    return ", ".join(parts)
 
 
-def _links():
-    """Rebuild the links of a merged /usr; where /lib is a folder of its own, show it."""
-    found = []
-    for name in ("lib", "lib64", "lib32", "bin", "sbin"):
-        path = Path("/") / name
-        if path.is_symlink():
-            found += ["--symlink", str(path.readlink()), str(path)]
-        elif path.exists():
-            found += _read_only(str(path))
-    return [*found, *(_read_only("/etc/ld.so.cache") if Path("/etc/ld.so.cache").exists() else [])]
-
-
-def _hidden():
-    """Cover what lies below a folder that is shown and must not be seen: other packages, this project, the course."""
-    shown = [Path("/usr"), Path(sys.base_prefix)]
-    places = {Path(sysconfig.get_path("purelib", vars={"base": sys.base_prefix})), PACKAGE.parent, Path.cwd()}
-    places |= set(Path("/usr/local/lib").glob("python3*/*-packages"))
-    places |= {path for root in shown for path in root.glob("lib*/python3*/dist-packages") if path.is_dir()}
-    below = [path for path in sorted(places) if path.is_dir() and any(path.is_relative_to(root) for root in shown)]
-    return [part for path in below for part in ("--tmpfs", str(path))]
-
-
-def _read_only(path, inside=None):
-    inside = inside or path
-    return [*_folders(str(Path(inside).parent)), "--ro-bind", str(path), inside]
-
-
-def _folders(path):
-    """Make the folders on the way, readable: bubblewrap's own would shut out everybody but root."""
-    parents = [str(p) for p in reversed([Path(path), *Path(path).parents]) if str(p) != "/"]
-    return [part for parent in parents for part in ("--perms", "0755", "--dir", parent)]
-
-
-def _files(libraries, modules):
-    lib = f"{PLACE}/lib"
-    binds = [*_folders(lib)]
-    for name in ("kernel.py", "channel.py"):
-        binds += ["--ro-bind", str(PACKAGE / "judge" / name), f"{PLACE}/{name}"]
-    for path in _site_entries(libraries):
-        binds += ["--ro-bind", str(path), f"{lib}/{path.name}"]
-    for name in (*SHARED, *modules):
-        binds += _read_only(str(PACKAGE / name), f"{lib}/crossattn_ref/{name}")
-    return [*binds, "--ro-bind", str(PACKAGE / "judge" / "inert.py"), f"{lib}/crossattn_ref/checks/__init__.py"]
-
-
-@functools.cache
-def _site_entries(libraries):
-    """Find what the libraries and all that they depend on have put into site-packages, and nothing beside it."""
-    names, queue = set(), [*libraries, *BESIDES]
-    while queue:
-        name = queue.pop()
-        key = name.lower().replace("_", "-")
-        if key in names:
-            continue
-        try:
-            requirements = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        names.add(key)
-        queue += [_required(text) for text in requirements if "extra ==" not in text]
-    entries = set()
-    for name in names:
-        distribution = importlib.metadata.distribution(name)
-        tops = {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}
-        entries |= {Path(distribution.locate_file(top)) for top in tops}
-    return tuple(sorted(path for path in entries if path.exists() and path.suffix != ".pth"))
-
-
-def _required(text):
-    for stop, character in enumerate(text):
-        if character in " <>=!~;[(":
-            return text[:stop]
-    return text
+@contextlib.contextmanager
+def _home(isolation):
+    """Name the folder that a notebook runs in: in the sandbox its own; without one a new one, removed afterwards."""
+    if isolation != "none":
+        yield HOME
+        return
+    with tempfile.TemporaryDirectory(prefix="notebook-", ignore_cleanup_errors=True) as folder:
+        yield folder

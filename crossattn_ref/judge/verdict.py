@@ -4,21 +4,23 @@ import contextlib
 import hashlib
 import hmac
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from IPython.core.inputtransformer2 import TransformerManager
-
-from crossattn_ref.checks.exercise import examine, signature
-from crossattn_ref.checks.report import Report
+from crossattn_ref.checks.exercise import Exercise, examine, signature
+from crossattn_ref.checks.report import Finding, Report
 from crossattn_ref.checks.table import find
 from crossattn_ref.judge.assignment import CheckCell, Notebook
 from crossattn_ref.judge.channel import Broken, Channel
-from crossattn_ref.judge.remote import RemoteSubject
-from crossattn_ref.judge.sandbox import Kernel, Limits
+from crossattn_ref.judge.remote import RemoteSubject, bounded, by_lot
+from crossattn_ref.judge.sandbox import Kernel, Limits, NoSandbox
 
 CELL_SOURCE = 200_000  # characters of one cell; nobody types more
+PICTURES, PICTURE_BYTES, PICTURE_SIDE = 8, 2**20, 4000  # kept of a cell: how many, how large, pixels a side
+_PNG = b"\x89PNG\r\n\x1a\n"
+_IHDR = struct.Struct("!16xII")  # where a PNG says how wide and high it is
 
 
 @dataclass
@@ -56,14 +58,13 @@ def judge(
 
     submission is what the learner handed in, byte for byte: with the course key it decides the inputs.
     A cell that is locked runs with the assignment's source. Where the process dies, what was shown before counts.
+    Raises NoSandbox where the sandbox itself fails, twice: that is no fault of the submission.
     """
     started = time.monotonic()
-    verdict = Verdict(isolation=kernel.isolation)
     try:
-        with kernel.notebook(limits) as channel:
-            _run(channel, submission, cells, assignment, key, limits, verdict)
-    except Broken as error:
-        verdict.flags.append(f"the notebook's process stopped: {error}")
+        verdict = _judged(submission, cells, assignment, key, kernel, limits)
+    except NoSandbox:  # something else on this machine may have ended it
+        verdict = _judged(submission, cells, assignment, key, kernel, limits)
     for check in assignment.checks.values():
         if check.cell not in verdict.reports:
             verdict.reports[check.cell] = Report(check.exercise, 0.0, (), remarks=(_unreached(verdict),))
@@ -72,44 +73,77 @@ def judge(
     return verdict
 
 
-def _run(channel, submission, cells, assignment, key, limits, verdict):
-    deadline = limits.wall(limits.cpu_seconds)
-    for number, (name, source) in enumerate(cells):
-        check = assignment.checks.get(name)
-        if check:
-            drawn = seed(key, check.exercise, submission)
-            report, verdict.signatures[name] = _check(channel, number, check, drawn, limits, deadline)
-            verdict.reports[name] = report
-            verdict.points[name] = check.points * report.score if report.score < 1 else check.points
-            if any("process stopped" in finding.message for finding in report.findings):
-                verdict.flags.append(f"{check.exercise}: the answer's process stopped during its check")
-        else:
-            verdict.cells[name] = _cell(channel, name, assignment.locked.get(name, source), deadline)
+def _judged(submission, cells, assignment, key, kernel, limits):
+    verdict = Verdict(isolation=kernel.isolation)
+    try:
+        with kernel.notebook(limits) as channel:
+            deadline = limits.wall(limits.cpu_seconds)
+            for number, (name, source) in enumerate(cells):
+                check = assignment.checks.get(name)
+                if check and name not in verdict.reports:
+                    drawn = seed(key, check.exercise, submission)
+                    with _fork(channel, number, deadline) as asked:
+                        _check(asked, check, drawn, min(deadline, limits.wall(limits.check_cpu_seconds)), verdict)
+                elif not check:
+                    verdict.cells[name] = _cell(channel, name, assignment.locked.get(name, source), deadline)
+    except Broken as error:
+        verdict.flags.append(f"the notebook's process stopped: {error}")
+    return verdict
 
 
 def _cell(channel: Channel, name: str, source: str, deadline: float) -> Ran:
     if len(source) > CELL_SOURCE:
         return Ran(error=f"not run: a cell of {len(source)} characters; at most {CELL_SOURCE} are")
-    channel.send({"do": "cell", "id": name, "source": plain_python(source)})
+    channel.send({"do": "cell", "id": name, "source": source}, deadline=deadline)
     reply = channel.receive(deadline)
     try:
-        pictures = [picture for picture in reply["pictures"] if picture.startswith(b"\x89PNG\r\n\x1a\n")]
-        return Ran(str(reply["said"])[:20_000], str(reply["error"])[:2_000], pictures[:8])
-    except (KeyError, TypeError, AttributeError) as error:
+        return Ran(str(reply["said"])[:20_000], str(reply["error"])[:2_000], _pictures(reply["pictures"]))
+    except (KeyError, TypeError) as error:
         raise Broken(f"a malformed answer ({error})") from error
 
 
-def _check(
-    channel: Channel, number: int, check: CheckCell, drawn: int, limits: Limits, deadline: float
-) -> tuple[Report, str]:
-    """Fork the notebook's process as it stands, and ask the fork; a wrong answer that nothing explains is signed."""
+def _pictures(given):
+    """Keep what is a PNG of a size that a marker's browser can show."""
+    pictures = [p for p in given if isinstance(p, bytes) and len(p) <= PICTURE_BYTES and p.startswith(_PNG)]
+    return [p for p in pictures if max(_IHDR.unpack_from(p.ljust(_IHDR.size, b"\xff"))) <= PICTURE_SIDE][:PICTURES]
+
+
+@contextlib.contextmanager
+def _fork(channel: Channel, number: int, deadline: float) -> Iterator[Channel]:
+    """Fork the notebook's process as it stands -> a channel to the fork, which ends on leaving."""
+    mine, its = socket.socketpair()
+    with mine:
+        with its:
+            channel.send({"do": "check", "number": number}, (its.fileno(),), deadline)
+        yield Channel(mine)
+    channel.send({"do": "end", "number": number}, deadline=deadline)
+    channel.receive(deadline)
+
+
+def _check(channel: Channel, check: CheckCell, drawn: int, deadline: float, verdict: Verdict) -> None:
+    """Ask an answer every property of its exercise, and note the report; one that nothing explains is signed."""
     exercise = find(check.exercise)
-    until = min(deadline, limits.wall(limits.check_cpu_seconds))
-    with _fork(channel, number, deadline) as asked:
-        subject = RemoteSubject(asked, check.answer, tensors=exercise.wanted == "tensor", deadline=until)
-        report = examine(check.exercise, exercise, subject, drawn)
-        unexplained = report.score < 1 and not report.diagnosis
-        return _told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
+    subject = RemoteSubject(channel, check.answer, tensors=exercise.wanted == "tensor", deadline=deadline)
+    try:
+        with bounded():
+            report, signed = _report(check.exercise, exercise, subject, drawn)
+    except Exception as error:  # noqa: BLE001 whatever a stranger's numbers do to a check, the class goes on
+        why = f"the check itself failed on this answer: {type(error).__name__}: {str(error)[:300]}"
+        report, signed = _nothing_passed(check.exercise, exercise, why, drawn), ""
+        verdict.flags.append(f"{check.exercise}: {why}")
+    if subject.broken:
+        verdict.flags.append(f"{check.exercise}: the answer's process stopped during its check: {subject.broken}")
+    verdict.reports[check.cell], verdict.signatures[check.cell] = report, signed
+    verdict.points[check.cell] = check.points * report.score if report.score < 1 else check.points
+
+
+def _report(name: str, exercise: Exercise, subject: RemoteSubject, drawn: int) -> tuple[Report, str]:
+    if subject.problem:
+        return _nothing_passed(name, exercise, subject.problem, drawn), ""
+    by_lot(name, exercise, subject, drawn)
+    report = examine(name, exercise, subject, drawn)
+    unexplained = report.score < 1 and not report.diagnosis
+    return _told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
 
 
 def _told(report: Report) -> Report:
@@ -118,23 +152,9 @@ def _told(report: Report) -> Report:
     return replace(report, findings=findings, diagnosis=tuple(replace(m, wrong=None) for m in report.diagnosis))
 
 
-@contextlib.contextmanager
-def _fork(channel: Channel, number: int, deadline: float) -> Iterator[Channel]:
-    mine, its = socket.socketpair()
-    with mine:
-        with its:
-            channel.send({"do": "check", "number": number}, (its.fileno(),))
-        yield Channel(mine)
-    channel.send({"do": "end", "number": number})
-    channel.receive(deadline)
-
-
-def plain_python(source: str) -> str:
-    """Turn magics and shell lines into plain calls, by IPython's own transformer: text in, text out, nothing runs."""
-    try:
-        return TransformerManager().transform_cell(source)
-    except SyntaxError:
-        return source  # the cell's own error, which it will raise where it runs
+def _nothing_passed(name, exercise, why, drawn):
+    findings = tuple(Finding(prop.name, prop.share, False, None, why) for prop in exercise.properties)
+    return Report(name, 0.0, findings, seed=drawn)
 
 
 def _unreached(verdict):

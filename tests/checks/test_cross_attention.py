@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from crossattn_ref.checks import examine, reference
-from crossattn_ref.checks.cross_attention import _cross_case
-from crossattn_ref.checks.decoder import _case
+from crossattn_ref.checks import cross_attention_layer, decoder_layer, examine, reference
 from crossattn_ref.checks.tensors import drawn_state
 from crossattn_ref.checks.variants import source_tests, sources
 from crossattn_ref.checks.variants.cross_attention import CrossAttention
@@ -113,7 +111,7 @@ def test_torchs_decoder_layer_with_the_norm_last_is_told_that_it_is_post_norm():
 
 def test_draws_betray_swapped_axes_and_one_draw_betrays_what_only_equal_sizes_allow():
     for seed in range(SEED, SEED + 20):
-        for draw in (_cross_case, _case):
+        for draw in (cross_attention_layer._case, decoder_layer._case):
             config, _, args = draw(np.random.default_rng(seed))
             sizes = [*args["x"].shape, *args["memory"].shape[1:], config["n_heads"]]
             assert len(set(sizes)) == len(sizes)

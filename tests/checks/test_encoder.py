@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from crossattn_ref.checks import examine, reference
-from crossattn_ref.checks.encoder import _case, _padded, _seen
+from crossattn_ref.checks.encoder_layer import _case, _padded, _seen
 from crossattn_ref.checks.tensors import drawn_state
 from crossattn_ref.checks.variants.encoder import EncoderLayer, Parts
 from crossattn_ref.models import blocks

@@ -77,6 +77,10 @@ def _sentences_as_positions(x, memory, mask):
     return x.transpose(0, 1), memory.transpose(0, 1), memory.transpose(0, 1)
 
 
+def _turned_back(layer, out, x):
+    return layer.out_proj(out).transpose(0, 1)
+
+
 STAGES = staged(
     CrossAttention,
     wire=(
@@ -96,6 +100,9 @@ STAGES = staged(
         ("memory detached", lambda x, memory, mask: (x, memory.detach(), memory.detach()),
          "when no gradient reaches the memory: whoever wrote it never learns from its readers",
          "The encoder made this memory. How will it hear of its mistakes?"),
+        ("sequence first", {"wire": _sentences_as_positions, "finish": _turned_back},
+         "with sentences and positions in each other's places, going in and coming out",
+         "Let the sentences of the batch change places: do the results follow?"),
         ("padding set to zero", _padding_zeroed,
          "with the memory set to zero where it must not be seen, and read all the same",
          "A key of zeros gets the score 0. What does softmax make of a score of 0?"),

@@ -185,12 +185,12 @@ STAGES = staged(
     around=AROUND["around"],
     around_self=(
         *AROUND["around_self"],
-        ("keys not normed", _keys_not_normed, "when the self-attention's queries are normed, and its keys are not",
+        ("keys not normalized", _keys_not_normed, "when the self-attention normalizes its queries, and not its keys",
          "In self-attention, x reads itself. Which x do the keys see, before the norm or after it?"),
     ),
     around_cross=(
         *AROUND["around_cross"],
-        ("memory normed", _memory_normed, "with the norm of the cross-attention on the memory too",
+        ("memory normalized", _memory_normed, "with the norm of the cross-attention on the memory too",
          "Whose output is the memory, and who answers for its scale?"),
     ),
     around_feed_forward=AROUND["around_feed_forward"],
@@ -249,9 +249,9 @@ MISTAKES = flat(STAGES)
 
 
 def composed():
-    """Make the mistakes that two stages make together: the most frequent stages only."""
-    frequent = {stage: STAGES[stage] for stage in ("look", "around", "line")}
-    return pairs(DecoderLayer, frequent)
+    """Make the mistakes that two stages make together: the stages that go wrong most often."""
+    for two in (("look", "around"), ("look", "read"), ("around", "read")):
+        yield from pairs(DecoderLayer, {stage: STAGES[stage] for stage in two})
 
 
 class _Plain(Parts):

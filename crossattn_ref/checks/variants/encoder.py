@@ -113,9 +113,9 @@ STAGES = staged(
     around=AROUND["around"],
     around_attention=(
         *AROUND["around_attention"],
-        ("keys not normed", _keys_not_normed, "when the queries are normed, and keys and values are not",
+        ("keys not normalized", _keys_not_normed, "when the queries are normalized, and keys and values are not",
          "In self-attention, x reads itself. Which x do the keys see, before the norm or after it?"),
-        ("queries not normed", _queries_not_normed, "when keys and values are normed, and the queries are not",
+        ("queries not normalized", _queries_not_normed, "when keys and values are normalized, and the queries are not",
          "In self-attention, x reads itself. Which x do the queries see, before the norm or after it?"),
     ),
     around_feed_forward=AROUND["around_feed_forward"],

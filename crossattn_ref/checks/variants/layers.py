@@ -52,7 +52,7 @@ AROUND = (
     ("residual from the norm", _normed_residual, "when what is added {place} is x after its norm, not x itself",
      "Walk along the residual path from the layer's input to its output. Does x pass a norm on the way?"),
     ("no norm", _no_norm, "without the norm {place}", "Which of the parts that you were given has no work?"),
-    ("result normed", _result_normed, "with the norm {place} on what the sublayer returns",
+    ("result normalized", _result_normed, "with the norm {place} on what the sublayer returns",
      "Does the norm stand in front of the sublayer or behind it?"),
     ("two norms", _two_norms, "with a norm both before the sublayer and after the sum {place}",
      "How often is each norm used?"),

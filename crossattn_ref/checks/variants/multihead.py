@@ -43,12 +43,6 @@ def _half_unsafe(scores, mask, share):
 
 OWN = staged(
     CrossAttention,
-    wire=(
-        ("sequence first", {"wire": lambda x, memory, mask: (x.transpose(0, 1), *[memory.transpose(0, 1)] * 2),
-                            "finish": lambda m, out, x: m.out_proj(out).transpose(0, 1)},
-         "with sentences and positions in each other's places, going in and coming out",
-         "Let the sentences of the batch change places: do the results follow?"),
-    ),
     scale=(
         ("scaled too late", {"scale": lambda scores, q, k, layer: scores,
                              "merge": lambda out: joined(out) / math.sqrt(out.shape[-1])},

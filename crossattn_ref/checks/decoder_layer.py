@@ -155,26 +155,28 @@ def _gradients(ask, rng):
     ask.gradients_match(config, state, normal(rng, *args["x"].shape), tuple(state), **_seen(rng, args))
 
 
-DECODER_LAYER = Exercise(
-    reference=DecoderLayer,
-    plain=wrong.DecoderLayer,
-    local=TensorSubject,
-    wanted="tensor",
-    properties=(
-        Property("the same input gives the same result", 1, lambda ask, rng: repeated(ask, *_case(rng))),
-        Property("right values when every size is another", 3, _values),
-        Property("right values under both masks", 2, _masks),
-        Property("right values when the memory is as wide as x", 1, _same_width),
-        Property("right values when x and memory are alike in every size", 1, _square),
-        Property("no place sees what comes later, every place sees what came before", 2, _future),
-        Property("every place reads the whole memory", 1, _whole_memory),
-        Property("hiding the padding equals deleting it", 2, _deleted),
-        Property("what stands in the padding has no effect on the words", 1, _hidden),
-        Property("every sentence reads its own memory alone", 1, _neighbours),
-        Property("a source of padding alone does no harm", 1, _no_source),
-        Property("gradients reach x, the memory and every parameter", 2, _gradients),
+EXERCISES = {
+    "DecoderLayer": Exercise(
+        reference=DecoderLayer,
+        plain=wrong.DecoderLayer,
+        local=TensorSubject,
+        wanted="tensor",
+        properties=(
+            Property("the same input gives the same result", 1, lambda ask, rng: repeated(ask, *_case(rng))),
+            Property("right values when every size is another", 3, _values),
+            Property("right values under both masks", 2, _masks),
+            Property("right values when the memory is as wide as x", 1, _same_width),
+            Property("right values when x and memory are alike in every size", 1, _square),
+            Property("no place sees what comes later, every place sees what came before", 2, _future),
+            Property("every place reads the whole memory", 1, _whole_memory),
+            Property("hiding the padding equals deleting it", 2, _deleted),
+            Property("what stands in the padding has no effect on the words", 1, _hidden),
+            Property("every sentence reads its own memory alone", 1, _neighbours),
+            Property("a source of padding alone does no harm", 1, _no_source),
+            Property("gradients reach x, the memory and every parameter", 2, _gradients),
+        ),
+        misconceptions=wrong.MISTAKES,
+        compositions=wrong.composed,
+        alternatives=wrong.ALTERNATIVES,
     ),
-    misconceptions=wrong.MISTAKES,
-    compositions=wrong.composed,
-    alternatives=wrong.ALTERNATIVES,
-)
+}
