@@ -214,7 +214,8 @@ def test_file_descriptors_that_nobody_asked_for_are_closed(ends):
 
 
 class Stranger:
-    pass
+    def __repr__(self):
+        return "a stranger"
 
 
 @pytest.mark.parametrize("value", [Stranger(), {1, 2}, len, [Stranger()], (1, object), 1j, range(3)], ids=repr)
