@@ -1,4 +1,4 @@
-"""Every assignment graded once, by nbgrader's command: its sample class, its solutions, and its release as handed out."""
+"""Every assignment graded once, by nbgrader: its sample class, its solutions, and its release as handed out."""
 
 import shutil
 from dataclasses import dataclass
