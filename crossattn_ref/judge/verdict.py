@@ -19,6 +19,8 @@ from crossattn_ref.judge.sandbox import Kernel, Limits, NoSandbox
 
 CELL_SOURCE = 200_000  # characters of one cell; nobody types more
 PICTURES, PICTURE_BYTES, PICTURE_SIDE = 8, 2**20, 4000  # kept of a cell: how many, how large, pixels a side
+SHOWN = 16 * 2**20  # characters and bytes of pictures kept of a notebook
+_TOO_MUCH = f"not kept: the notebook shows more than {SHOWN // 2**20} MiB"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IHDR = struct.Struct("!16xII")  # where a PNG says how wide and high it is
 
@@ -75,6 +77,7 @@ def judge(
 
 def _judged(submission, cells, assignment, key, kernel, limits):
     verdict = Verdict(isolation=kernel.isolation)
+    room = SHOWN
     try:
         with kernel.notebook(limits) as channel:
             deadline = limits.wall(limits.cpu_seconds)
@@ -85,7 +88,9 @@ def _judged(submission, cells, assignment, key, kernel, limits):
                     with _fork(channel, number, deadline) as asked:
                         _check(asked, check, drawn, min(deadline, limits.wall(limits.check_cpu_seconds)), verdict)
                 elif not check:
-                    verdict.cells[name] = _cell(channel, name, assignment.locked.get(name, source), deadline)
+                    ran = _cell(channel, name, assignment.locked.get(name, source), deadline)
+                    room -= sum(map(len, (ran.said, ran.error, *ran.pictures)))
+                    verdict.cells[name] = ran if room >= 0 else Ran(error=_TOO_MUCH)
     except Broken as error:
         verdict.flags.append(f"the notebook's process stopped: {error}")
     return verdict
@@ -97,9 +102,15 @@ def _cell(channel: Channel, name: str, source: str, deadline: float) -> Ran:
     channel.send({"do": "cell", "id": name, "source": source}, deadline=deadline)
     reply = channel.receive(deadline)
     try:
-        return Ran(str(reply["said"])[:20_000], str(reply["error"])[:2_000], _pictures(reply["pictures"]))
+        return Ran(_text(reply["said"], 20_000), _text(reply["error"], 2_000), _pictures(reply["pictures"]))
     except (KeyError, TypeError) as error:
         raise Broken(f"a malformed answer ({error})") from error
+
+
+def _text(value, most):
+    if not isinstance(value, str):  # to write anything else down could take this process as long as a stranger likes
+        raise TypeError(f"a {type(value).__name__} where text belongs")
+    return value[:most]
 
 
 def _pictures(given):
