@@ -5,6 +5,7 @@ import csv
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -220,6 +221,14 @@ def _row(submission: Submission) -> list[str]:
     return [str(harmless(value)) for value in [*row, round(submission.points, 2), why]]
 
 
+_FORMULA = re.compile(r"(^|[;,|])(\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")  # also where a spreadsheet would cut
+
+
 def harmless(value: object) -> object:
     """Keep a spreadsheet from reading text as a formula: a quote goes before what would start one."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value
+    return _FORMULA.sub(r"\1\2'\3", printable(value)) if isinstance(value, str) else value
+
+
+def printable(text: str) -> str:
+    """Keep text from moving a cursor, beginning a line, or not being text: what cannot be shown becomes a "?"."""
+    return "".join(character if character.isprintable() else "?" for character in text)

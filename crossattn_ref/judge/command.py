@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Grade and print a summary -> 0, or 2 with one line on stderr where the grader itself could not do its work."""
     from crossattn_ref.judge.assignment import NoAssignment
-    from crossattn_ref.judge.batch import grade
+    from crossattn_ref.judge.batch import grade, printable
     from crossattn_ref.judge.sandbox import NoSandbox
     from crossattn_ref.judge.staging import BadCourse
 
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (BadCourse, NoAssignment, NoSandbox) as error:
         print(f"crossattn grade: {error}", file=sys.stderr)
         return 2
-    print(_summary(arguments.assignment, graded))
+    print("\n".join(map(printable, _summary(arguments.assignment, graded))))
     return 0
 
 
@@ -76,7 +76,7 @@ def _summary(assignment, graded):
         lines.append(f"  ... and {len(human) - 20} more, in the list")
     if graded.isolation == "none":
         lines.append("  graded WITHOUT a sandbox: these are not marks")
-    return "\n".join([*lines, f"  list    {_short(graded.triage)}", f"  report  {_short(graded.report)}"])
+    return [*lines, f"  list    {_short(graded.triage)}", f"  report  {_short(graded.report)}"]
 
 
 def _short(path):
