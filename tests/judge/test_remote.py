@@ -224,13 +224,16 @@ def test_what_a_test_asks_is_computed_on_this_side_with_copies():
     assert seen[0][0].shape == (2, 2)
 
 
-def test_its_errors_come_back_as_what_they_are():
-    def target(x):
-        raise IndexError("out of range")
+def test_its_errors_come_back_by_their_kind_and_never_in_words_that_name_it():
+    def first_key_favoured(x):
+        raise IndexError("first_key_favoured went out of range")
 
-    with talking_to(asking((np.eye(2),))) as subject:
-        subject.probe(target, 0)
-        assert subject.call(1).value == ("['IndexError', 'out of range']",)
+    with talking_to(asking((np.eye(2),), (np.eye(2), np.eye(2), np.eye(2)))) as subject:
+        subject.probe(first_key_favoured, 0)
+        raised, misfit = subject.call(1).value
+    assert "IndexError" in raised
+    assert "TypeError" in misfit
+    assert "favoured" not in raised + misfit
 
 
 @pytest.mark.parametrize(
