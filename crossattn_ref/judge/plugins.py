@@ -4,13 +4,14 @@ nbgrader keeps everything else: the gradebook, late rules, marks given by hand, 
 """
 
 import base64
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 import nbformat
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Bool, Integer, Unicode
+from traitlets import Bool, Float, Integer, Unicode
 
 from crossattn_ref.judge import assignment as assignments
 from crossattn_ref.judge import sandbox
@@ -47,7 +48,12 @@ class Judge(NbGraderPreprocessor):
     key = Unicode("course.key", help="file with the course's secret, in the course").tag(config=True)
     unsafe = Bool(False, help="run strangers' code without a sandbox; recorded in every result").tag(config=True)
     cpu_seconds = Integer(60, help="processor time of all cells of a notebook").tag(config=True)
+    cell_cpu_seconds = Integer(30, help="processor time of one cell").tag(config=True)
     check_cpu_seconds = Integer(20, help="processor time of one check").tag(config=True)
+    total_cpu_seconds = Integer(300, help="processor time of all processes of a notebook").tag(config=True)
+    wall_factor = Float(5.0, help="by the clock, at most so many times the processor time").tag(config=True)
+    patience = Float(10.0, help="and so many seconds more").tag(config=True)
+    memory_bytes = Integer(4 * 2**30, help="memory of a notebook, each process and all together").tag(config=True)
 
     def preprocess(self, nb, resources):
         """Find or compute the verdict, and put it into the outputs of the cells."""
@@ -69,10 +75,14 @@ class Judge(NbGraderPreprocessor):
         name = store.name(submission, assignment)
         found = store.get(name)
         if found is None:
-            limits = sandbox.Limits(cpu_seconds=self.cpu_seconds, check_cpu_seconds=self.check_cpu_seconds)
-            found = judge(submission, cells, assignment, key, self._kernel(assignment), limits)
+            found = judge(submission, cells, assignment, key, self._kernel(assignment), self._limits())
             store.put(name, found, {c.exercise: seed(key, c.exercise, submission) for c in assignment.checks.values()})
         return found
+
+    def _limits(self):
+        """Take the limits that a course may set."""
+        names = {field.name for field in dataclasses.fields(sandbox.Limits)} & set(self.trait_names(config=True))
+        return sandbox.Limits(**{name: getattr(self, name) for name in names})
 
     def _kernel(self, assignment):
         about = (assignment.libraries, assignment.modules, self.unsafe)
