@@ -92,7 +92,7 @@ LEAKS = (
         import socket
         try:
             with socket.socket(socket.AF_UNIX) as server:
-                server.connect("\\0@NONCE@")
+                server.connect("\\0here-@NONCE@")
                 server.send(b"hello")
         except OSError: pass
         """), evidence=lambda outcome: bool(outcome.sent)),

@@ -107,10 +107,13 @@ if channel:
 if channel:
     text = b'{{"dict":[["said","dribbled"],["error",""],["pictures",[]]]}}'
     data = struct.pack("!II", len(text), 0) + text
+    real = channel.send
     def send(message, *more):
+        if not (isinstance(message, dict) and "pictures" in message): return real(message, *more)
         for at in range(0, len(data), 4):
             channel.sock.sendall(data[at:at + 4])
             time.sleep(0.5)
+        del channel.send
     channel.send = send
 """), evidence=says("dribbled"), against="patience for every byte", human=True),
     attack("thousands of arrays where text belongs", "own", "the judge writes them down, for minutes", before(f"""{SESSION}
@@ -174,7 +177,7 @@ if channel:
         def symmetry_test(attend, rng):
             if not os.path.exists("/tmp/asked"): out = attend(np.ones((2000, 15)), np.ones((2000, 15)), np.ones((2000, 15)))
             open("/tmp/asked", "w").close()
-            raise ValueError(f"was given {out.shape}")
+            print(f"was given {out.shape}")
         """}, evidence=says("was given (2000, 15)"), against="questions of any size"),
     attack("answers left in /tmp by an accomplice", "own", "somebody else's answer", """
         import os
@@ -186,20 +189,22 @@ source = "def softmax(x):\\n    e = np.exp(x - x.max(-1, keepdims=True))\\n    r
 open("/tmp/@NONCE@.py", "w").write(source)
 """),
     attack("a table passed by an accomplice that listens", "own", "somebody else's answer", """
-        import socket
+        import socket, time
         def softmax(x): return x
-        try:
-            with socket.socket(socket.AF_UNIX) as caller:
-                caller.connect("\\0@NONCE@-accomplice")
-                exec(caller.recv(4096).decode())
-        except OSError: pass
+        for _ in range(10):
+            try:
+                with socket.socket(socket.AF_UNIX) as caller:
+                    caller.connect("\\0accomplice-@NONCE@")
+                    exec(caller.recv(4096).decode())
+                    break
+            except OSError: time.sleep(0.1)
         """, against="one network for all", accomplice="""
 import os, socket
 source = b"def softmax(x):\\n    e = np.exp(x - x.max(-1, keepdims=True))\\n    return e / e.sum(-1, keepdims=True)"
 if os.fork() == 0:
     os.setsid()
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind("\\0@NONCE@-accomplice")
+        server.bind("\\0accomplice-@NONCE@")
         server.listen()
         server.settimeout(5)
         caller, _ = server.accept()
