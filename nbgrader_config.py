@@ -37,6 +37,7 @@ c.Autograde.autograde_preprocessors = [
     f"{_JUDGE}.Judge",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     *(f"{_NBGRADER}.{name}" for name in ("LimitOutput", "SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
+    f"{_JUDGE}.Quiet",
 ]
 
 # Feedback shows what was earned and why; what a learner wrote is escaped, and no page asks a third party.

@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import nbformat
@@ -89,6 +90,19 @@ class Judge(NbGraderPreprocessor):
         if about not in _KERNELS or not _KERNELS[about].alive:
             _KERNELS[about] = sandbox.start(assignment.libraries, assignment.modules, unsafe=self.unsafe)
         return _KERNELS[about]
+
+
+class Quiet(NbGraderPreprocessor):
+    """Keep what a learner wrote in Markdown from running, linking or loading anything on the marker's page."""
+
+    def preprocess_cell(self, cell, resources, cell_index):  # noqa: ARG002 nbconvert's signature
+        """Put a space of no width where a tag, the target of a link, or the definition of one would begin."""
+        if cell.cell_type == "markdown" and not cell.metadata.get("nbgrader", {}).get("locked"):
+            cell.source = _ACTIVE.sub("\\g<0>\u200b", cell.source)
+        return cell, resources
+
+
+_ACTIVE = re.compile(r"<(?=[a-zA-Z/!?])|\](?=[(:])")
 
 
 def _write(cell, verdict):
