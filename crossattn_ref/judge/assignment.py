@@ -2,7 +2,8 @@
 
 import ast
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -11,6 +12,7 @@ from crossattn_ref.checks.table import find
 
 _MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
 IMPORTABLE = {"encoder": _MULTIHEAD, "cross-attention": _MULTIHEAD}  # what notebooks may import of crossattn_ref
+_IMPORTS = re.compile(r"^\s*(from|import) crossattn_ref\.(?!checks)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Notebook:
     """One notebook of an assignment: its graded cells by grade_id, the source of its locked cells, what it may import.
 
     libraries are loaded before it starts; modules are the files of crossattn_ref that it finds beside the checks.
+    Where an earlier exercise asks for what they do, it finds none: lent are those that come with a cell, by its name.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Notebook:
     locked: dict[str, str]
     libraries: tuple[str, ...]
     modules: tuple[str, ...]
+    lent: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class NoAssignment(Exception):
@@ -56,7 +60,20 @@ def read(path: Path) -> Notebook:
     torch = any(find(check.exercise).wanted == "tensor" for check in checks.values())
     modules = IMPORTABLE.get(path.parent.name, ())
     libraries = ("numpy", "torch", "jaxtyping") if torch else ("numpy",)
+    borrower = _borrower(cells, checks) if modules else None
+    if borrower:
+        return Notebook(path.stem, checks, locked, libraries, (), {borrower: modules})
     return Notebook(path.stem, checks, locked, libraries, modules)
+
+
+def _borrower(cells, checks):
+    """Name the first cell that imports more than the checks, where it comes after a check."""
+    asked = False
+    for cell, meta in cells:
+        if _IMPORTS.search(cell.source):
+            return meta["grade_id"] if asked else None
+        asked |= meta.get("grade_id") in checks
+    return None
 
 
 def _check(path, meta, source):

@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from crossattn_ref.checks.exercise import Exercise, examine, signature
 from crossattn_ref.checks.report import Finding, Report
@@ -17,6 +18,7 @@ from crossattn_ref.judge.channel import Broken, Channel
 from crossattn_ref.judge.remote import RemoteSubject, bounded, by_lot
 from crossattn_ref.judge.sandbox import Kernel, Limits, NoSandbox
 
+PACKAGE = Path(__file__).resolve().parents[1]
 CELL_SOURCE = 200_000  # characters of one cell; nobody types more
 PICTURES, PICTURE_BYTES, PICTURE_SIDE = 8, 2**20, 4000  # kept of a cell: how many, how large, pixels a side
 SHOWN = 16 * 2**20  # characters and bytes of pictures kept of a notebook
@@ -83,6 +85,8 @@ def _judged(submission, cells, assignment, key, kernel, limits):
             deadline = limits.wall(limits.cpu_seconds)
             for number, (name, source) in enumerate(cells):
                 check = assignment.checks.get(name)
+                if name in assignment.lent:
+                    _lend(channel, assignment.lent[name], deadline)
                 if check and name not in verdict.reports:
                     drawn = seed(key, check.exercise, submission)
                     with _fork(channel, number, deadline) as asked:
@@ -94,6 +98,13 @@ def _judged(submission, cells, assignment, key, kernel, limits):
     except Broken as error:
         verdict.flags.append(f"the notebook's process stopped: {error}")
     return verdict
+
+
+def _lend(channel: Channel, modules: tuple[str, ...], deadline: float) -> None:
+    """Hand a notebook what it may import from here on."""
+    files = {name: (PACKAGE / name).read_text(encoding="utf-8") for name in modules}
+    channel.send({"do": "lend", "files": files}, deadline=deadline)
+    channel.receive(deadline)
 
 
 def _cell(channel: Channel, name: str, source: str, deadline: float) -> Ran:

@@ -73,6 +73,7 @@ class Attack:
     to "D" as in the table of the project, "own" where it is added here). against names who it is shown to succeed
     against: "stock", or a way in which the judge is weakened; evidence tells from an outcome whether it succeeded.
     human says whether the list must name it for somebody to look at. accomplice is a notebook that is graded before.
+    earns is what its answers deserve: one may be wrong and still show a property, as rows that add up to one.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Attack:
     damage: Callable[[dict, Path], None] | None = None
     accomplice: str = ""
     human: bool = False
+    earns: float = 0.0
     linger: float = 0.0
 
 

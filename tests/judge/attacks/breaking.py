@@ -109,16 +109,18 @@ BREAKING = (
         """), evidence=says("holding 1342177280")),
     attack("a lot of memory in several processes", "B", "none for others", before("""
         import os, time
-        children = []
+        children, (there, here) = [], os.pipe()
         for _ in range(6):
             child = os.fork()
             if child == 0:
-                held = np.ones(2**25)
+                held = np.ones(3 * 2**23)
+                os.write(here, b".")
                 time.sleep(3)
                 os._exit(0)
             children.append(child)
-        time.sleep(0.6)
-        print("held", sum(os.waitpid(child, os.WNOHANG)[0] == 0 for child in children), "times 256 MiB")
+        for _ in range(6): os.read(there, 1)
+        time.sleep(0.3)
+        print("held", len(children), "times 192 MiB")
         for child in children: os.kill(child, 9)
         """), evidence=says("held 6 times")),
     attack("an endless loop in every cell", "C", "the grader waits, cell after cell", "while True: pass",

@@ -26,7 +26,7 @@ LEAKS = (
         for found in gc.get_objects():
             if isinstance(found, list | dict | tuple):
                 for item in (found.values() if isinstance(found, dict) else found):
-                    if isinstance(item, str) and ("# hidden-" + "tests" in item or "a-secret" in item[:300]): print(item[:300])
+                    if isinstance(item, str) and ("-".join(("# hidden", "tests")) in item or "-".join(("a", "secret")) in item[:300]): print(item[:300])
         """}, evidence=leaked),
     attack("the environment of the caller", "D", "keys and tokens", before("""
         import os

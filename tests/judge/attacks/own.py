@@ -163,7 +163,7 @@ if channel:
             try: attend(1, 2, 3, 4, 5, 6, 7)
             except Exception as error: return not any(name in str(error) for name in {_OPERATORS})
             return True
-        """}, against="errors in their own words"),
+        """}, against="errors in their own words", earns=1 / 6, evidence=lambda outcome: outcome.points > 0.5),
     attack("a learner's test that never stops asking", "own", "the judge computes for ever", cells={"symmetry_test": """
         import os
         def symmetry_test(attend, rng):

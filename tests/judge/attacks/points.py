@@ -81,7 +81,7 @@ POINTS = (
         def softmax(x):
             x[...] = 0
             return np.full(x.shape, 1 / x.shape[-1])
-        """),
+        """, earns=2 / 9, evidence=lambda outcome: outcome.points > 1),
     attack("SystemExit(0) in the answer", "A", "an exit status of 0 is a pass", """
         def softmax(x): raise SystemExit(0)
         """, against="exit status"),

@@ -25,7 +25,7 @@ from tests.judge.attacks.weakened import table
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"no sandbox: {missing()}")
 
 FULL = 4.0
-ODD = ("=1+1", "-rf", "a,b", "{student_id}", "x;=cmd|' /C calc'!A0", "é")  # names that are graded as any other
+ODD = ("=1+1", "-rf", "a,b", "{student_id}", "x;=cmd!A0", "é")  # names that are graded as any other
 UNFIT = ("*", "[a]lice", "new\nline", " pad ", "\x1b[2J", os.fsdecode(b"bad\xff"))  # and those that cannot be
 MALLORY = {f"mallory-{number:03}": attack for number, attack in enumerate(ATTACKS)}
 STUDENTS = {f"honest-{number:02}": cells for number, cells in enumerate(HONEST.values())}
@@ -106,7 +106,8 @@ def _class(course, done, left, sent):
 
 
 def _processes():
-    return {(process.pid, process.create_time()) for process in psutil.Process().children(recursive=True)}
+    found = psutil.Process().children(recursive=True)
+    return {(one.pid, one.create_time()) for one in found if one.status() != psutil.STATUS_ZOMBIE}
 
 
 def _left(course, before, mine, nonce):
@@ -142,7 +143,7 @@ def test_the_command_ends_normally(graded):
 @pytest.mark.parametrize("student", MALLORY, ids=lambda student: MALLORY[student].name)
 def test_an_attack_earns_nothing_and_gets_nothing(graded, student):
     attack, outcome = MALLORY[student], graded.outcomes[student]
-    assert outcome.points == 0
+    assert outcome.points == pytest.approx(attack.earns, abs=0.01)
     assert not attack.evidence(outcome)
     assert not any(secret in outcome.said for secret in SECRETS)
 

@@ -67,7 +67,8 @@ def active(html, payload=""):
         if any(name.startswith("on") for name in tag.attrs):
             found.append(tag)
         goes = [str(tag.get(name, "")) for name in ("href", "src", "action", "data", "srcdoc")]
-        found += [tag for to in goes if to.startswith(("javascript:", "http:", "https:", "//", "x"))]
+        loads = () if tag.name == "a" else ("http:", "https:", "//")  # a link waits for a click
+        found += [tag for to in goes if to.startswith(("javascript:", "data:text", *loads))]
     return [str(tag) for tag in found]
 
 
