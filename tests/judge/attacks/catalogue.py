@@ -6,7 +6,7 @@ from tests.judge.attacks.leaks import LEAKS
 from tests.judge.attacks.own import OWN
 from tests.judge.attacks.points import POINTS
 
-SHARING = (*POINTS, *BREAKING, *LEAKS)  # what succeeds where tests share a process with a submission
+SHARING = (*POINTS, *BREAKING, *LEAKS)  # what succeeds where tests share a process, or a machine, with a submission
 ATTACKS = (*SHARING, *DAMAGED, *OWN)
 
 NO_CASE = {

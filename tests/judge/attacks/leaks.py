@@ -30,12 +30,12 @@ LEAKS = (
         """}, evidence=leaked),
     attack("the environment of the caller", "D", "keys and tokens", before("""
         import os
-        print(dict(os.environ))
+        print({name: text for name, text in os.environ.items() if name.startswith("SECRET")})
         """), evidence=leaked),
     attack("the environment of the parent", "D", "keys and tokens", before("""
         import glob
         for path in glob.glob("/proc/[0-9]*/environ"):
-            try: print(open(path, "rb").read())
+            try: print([part for part in open(path, "rb").read().split(b"\\0") if part.startswith(b"SECRET")], end="")
             except OSError: pass
         """), evidence=leaked),
     attack("the solution", "D", "to hand it on", before("""
@@ -102,11 +102,8 @@ LEAKS = (
             try: print(open(path, "rb").read().replace(b"stock.py", b"a-secret-of-the-" + b"caller").replace(b"crossattn", b"a-secret-of-the-" + b"caller"))
             except OSError: pass
         """), evidence=leaked),
-    attack("the working folders of other processes", "own", "where the course lies", before("""
-        import glob, os
-        for path in glob.glob("/proc/[0-9]*/cwd"):
-            try: print("found", os.readlink(path).replace("@COURSE@", "the course").replace(os.path.dirname("@COURSE@"), "the courses"), end=" ")
-            except OSError: pass
+    attack("the root folders of other processes", "own", "the course, by a way around", before("""
+        import glob
         for path in glob.glob("/proc/[0-9]*/root/@COURSE@/gradebook.db"):
             try: print(open(path, "rb").read())
             except OSError: pass

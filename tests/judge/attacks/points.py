@@ -57,11 +57,10 @@ POINTS = (
         np.allclose = lambda *a, **k: -1
         """)),
     attack("a partial score that is no number", "A", "cannot be read, so full marks", before("""
-        import builtins
         class Oops:
             __radd__ = __rmul__ = __truediv__ = lambda self, other: self
             __repr__ = lambda self: "oops"
-        builtins.float = lambda value: Oops()
+        float = lambda value: Oops()
         """)),
     attack("an array subclass that always agrees", "A", "any comparison is true", """
         class Yes(np.ndarray):
@@ -92,17 +91,14 @@ POINTS = (
     attack("assertions jumped over by a trace function", "A", "the lines that compare are never run", """
         import sys
         def trace(frame, event, arg):
-            if event == "line" and "expected" in frame.f_globals and frame.f_code.co_name == "<module>":
-                last = max(line for *_, line in frame.f_code.co_lines() if line)
-                if frame.f_lineno < last and "want" not in frame.f_globals:
-                    frame.f_lineno = last
+            if frame.f_code.co_name != "<module>": return None
+            lines = sorted({line for *_, line in frame.f_code.co_lines() if line})
+            if event == "line" and "expected" in frame.f_globals and "want" not in frame.f_globals:
+                if len(lines) == 3 and frame.f_lineno == lines[1]: frame.f_lineno = lines[2]
             return trace
-        def softmax(x):
-            sys.settrace(trace)
-            frame = sys._getframe().f_back
-            frame.f_trace = trace
-            return x
-        """),
+        sys.settrace(trace)
+        def softmax(x): return np.full(x.shape, 1 / x.shape[-1])
+        """, earns=2 / 9, evidence=lambda outcome: outcome.points > 1),
     attack("grading noticed by its environment", "A", "another behaviour before the marker's eyes", before("""
         import os
         print("being graded" if "NBGRADER_EXECUTION" in os.environ else "at home")
@@ -120,7 +116,7 @@ POINTS = (
     attack("a library that the exercise rules out", "A", "the right answer without writing it", """
         import torch
         def softmax(x): return torch.softmax(torch.from_numpy(x), -1).numpy()
-        """),
+        """, against="every library"),
     attack("a result that broadcasts", "A", "a missing axis goes unnoticed", """
         def softmax(x):
             exp = np.exp(x[0] - x[0].max())
@@ -204,14 +200,15 @@ POINTS = (
         import builtins
         builtins.all = lambda *a: True
         builtins.abs = lambda *a: 0.0
-        builtins.float = lambda *a: 1.0
+        float = lambda *a: 1.0
         """)),
     attack("a forged reply written to every descriptor", "own", "the score arrives before the answer was asked", before("""
-        import json, os
-        full = [{"output_type": "execute_result", "data": {"text/plain": "3.0"}, "metadata": {}, "execution_count": 1}]
+        import fcntl, json, os, stat
+        full = [{"output_type": "execute_result", "data": {"text/plain": "2.0"}, "metadata": {}, "execution_count": 1}]
         line = b"\\n".join([json.dumps(full).encode()] * 9) + b"\\n"
         for fd in range(3, 64):
-            try: os.set_blocking(fd, False); os.write(fd, line)
+            try:
+                if fcntl.fcntl(fd, fcntl.F_GETFL) & 3 and not stat.S_ISREG(os.fstat(fd).st_mode): os.write(fd, line)
             except OSError: pass
         """)),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.judge.attacks import stock
-from tests.judge.attacks.attack import SECRETS, Outcome
+from tests.judge.attacks.attack import SECRETS, Outcome, attack, harmed, stalled
 from tests.judge.attacks.catalogue import SHARING
 from tests.judge.attacks.classroom import ALICE, CALLER, GRADEBOOK, KEY, ROOT, SOLUTION, filled, state
 from tests.judge.attacks.honest import SOFTMAX, honest
@@ -25,6 +25,15 @@ create table grade (student text primary key, auto_score real, manual_score real
 create table source_cell (name text, source text, locked integer);
 """
 STUDENTS = ("alice", "mallory", "zed")
+ONE_SHARED = tuple(attack for attack in SHARING if attack.against == "stock")
+LINE = "\nfor case in (np.random.default_rng(0).standard_normal((4, 5)), np.ones((2, 2))):\n    "
+# Other graders, each of which takes an exit status of 0 for a pass.
+ALONE = {
+    "exit status": stock.TESTS["test1"][1],
+    "every library": stock.TESTS["test1"][1],
+    "masked comparison": f"from crossattn_ref.attention.reference import softmax as expected{LINE}"
+    "assert np.ma.allclose(softmax(case), expected(case))",
+}
 
 
 def _course(folder, attack, changes):
@@ -55,7 +64,14 @@ def _course(folder, attack, changes):
         rows = [(name, source, 1) for name, (_, source) in stock.TESTS.items()]
         gradebook.executemany("insert into source_cell values (?, ?, ?)", rows)
         gradebook.execute("insert into grade values (?, 5, 0)", (GRADEBOOK,))
-    return {"course": str(folder), "cells": cells, "secret": CALLER, "linger": attack.linger}
+    asked = STUDENTS if attack.evidence is harmed else ("mallory",)
+    cells = {who: cells[who] for who in asked}
+    return {
+        "course": str(folder),
+        "cells": cells,
+        "linger": attack.linger,
+        "timeout": 0.4 if attack.evidence is stalled else 5,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +79,7 @@ def outcomes(tmp_path_factory):
     """Grade each attack in a class of its own, in two processes at a time."""
     place = tmp_path_factory.mktemp("stock")
     classes, servers, before = [], [], []
-    for number, attack in enumerate(SHARING):
+    for number, one in enumerate(ONE_SHARED):
         nonce, folder = secrets.token_hex(8), place / f"c{number}"
         server, hidden = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
         hidden.bind(f"\0here-{nonce}")
@@ -74,14 +90,15 @@ def outcomes(tmp_path_factory):
             "@NONCE@": nonce,
             "@PORT@": str(server.getsockname()[1]),
         }
-        classes.append(_course(folder, attack, changes))
+        classes.append(_course(folder, one, changes))
         servers.append((server, hidden))
         before.append(state(folder))
     halves = [_started(classes[half::2]) for half in (0, 1)]
     told = [[json.loads(line) for line in process.communicate()[0].splitlines()] for process in halves]
     graded = [told[number % 2][number // 2] for number in range(len(classes))]
     return {
-        attack.name: _outcome(*about) for attack, *about in zip(SHARING, graded, classes, before, servers, strict=True)
+        attack.name: _outcome(*about)
+        for attack, *about in zip(ONE_SHARED, graded, classes, before, servers, strict=True)
     }
 
 
@@ -89,7 +106,7 @@ def _started(requests):
     process = subprocess.Popen(
         [sys.executable, str(Path(stock.__file__))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "SECRET_OF_THE_CALLER": CALLER},
     )  # fmt: skip
     process.stdin.write("".join(json.dumps(request) + "\n" for request in requests))
     process.stdin.close()
@@ -102,7 +119,7 @@ def _outcome(graded, about, before, servers):
     return Outcome(
         points=points.get("mallory", 0.0),
         said=graded["said"],
-        lost=tuple(who for who in ("alice", "zed") if points.get(who) != FULL),
+        lost=tuple(who for who in set(about["cells"]) - {"mallory"} if points.get(who) != FULL),
         ended=graded["ended"],
         waits=graded["waits"],
         left=(*(n for n in after if after[n] != before.get(n)), *["a process"] * graded["processes"]),
@@ -121,16 +138,22 @@ def _sent(server):
             return connection.recv(1000)
 
 
-@pytest.mark.parametrize("attack", SHARING, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", ONE_SHARED, ids=lambda attack: attack.name)
 def test_it_succeeds_where_tests_and_submission_share_a_process(outcomes, attack):
     assert attack.evidence(outcomes[attack.name]), outcomes[attack.name]
 
 
+@pytest.mark.parametrize("attack", [a for a in SHARING if a not in ONE_SHARED], ids=lambda attack: attack.name)
+def test_it_succeeds_where_an_exit_status_is_the_score(attack):
+    program = "\n".join([SETUP, attack.cells["softmax"], ALONE[attack.against], "softmax(np.ones((2, 2)))"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
+
+
 def test_there_the_honest_keep_their_points_from_one_who_does_nothing(tmp_path):
     """Without an attack nobody loses, nothing leaks and nothing is left: the stand-in accuses nobody falsely."""
-    from tests.judge.attacks.attack import attack
-
-    request = _course(tmp_path / "course", attack("nothing", "own", "nothing"), {})
+    nothing = attack("nothing", "own", "nothing", evidence=harmed)
+    request = _course(tmp_path / "course", nothing, {})
     before = state(tmp_path / "course")
     (line,) = _started([request]).communicate()[0].splitlines()
     graded = json.loads(line)
