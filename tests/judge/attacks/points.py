@@ -58,7 +58,7 @@ POINTS = (
         """)),
     attack("a partial score that is no number", "A", "cannot be read, so full marks", before("""
         class Oops:
-            __radd__ = __rmul__ = __truediv__ = lambda self, other: self
+            __add__ = __radd__ = __rmul__ = __truediv__ = lambda self, other: self
             __repr__ = lambda self: "oops"
         float = lambda value: Oops()
         """)),

@@ -4,6 +4,7 @@ import base64
 import csv
 import ctypes
 import os
+import re
 import secrets
 import socket
 import time
@@ -132,6 +133,13 @@ def _called(listener):
 
 def test_there_are_at_least_eighty_attacks_and_each_is_named_once():
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 80
+
+
+def test_the_page_on_the_judge_says_how_many_there_are():
+    (said,) = re.findall(
+        r"`attacks/` holds (\d+) hostile submissions", (classroom.ROOT / "book" / "judge.md").read_text()
+    )
+    assert int(said) == len(ATTACKS)
 
 
 def test_the_command_ends_normally(graded):
