@@ -129,16 +129,16 @@ BREAKING = (
         import signal
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGPROF): signal.signal(number, signal.SIG_IGN)
         while True: pass
-        """, evidence=stalled),
+        """, evidence=stalled, human=True),
     attack("a sleep that swallows every interrupt", "C", "no processor time is used, and none runs out", """
         import signal, time
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGPROF): signal.signal(number, signal.SIG_IGN)
         while True: time.sleep(1000)
-        """, evidence=stalled),
+        """, evidence=stalled, human=True),
     attack("a process that stops itself", "C", "the grader waits for ever", """
         import os, signal
         os.kill(os.getpid(), signal.SIGSTOP)
-        """, evidence=stalled),
+        """, evidence=stalled, human=True),
     attack("an answer that never comes back", "C", "every test waits for its whole time", """
         def softmax(x):
             while True:

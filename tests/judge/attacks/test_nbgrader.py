@@ -17,7 +17,7 @@ from tests.judge.attacks.damage import DAMAGED
 from tests.judge.attacks.honest import honest
 from tests.judge.attacks.points import POINTS
 
-STUDENTS = ("alice", "mallory", "zed")
+STUDENTS = ("mallory", "zed")
 
 
 @pytest.fixture(scope="session")
@@ -100,9 +100,11 @@ def test_an_undamaged_class_is_graded_there(released, tmp_path):
     assert _fully_graded(course) == set(STUDENTS)
 
 
-SAME = ("comparisons replaced by no-ops", "assertions stripped by a transformer of the syntax tree",
-        "numbers shown as other numbers", "the comparison of the checks patched",
-        "the right answer read from the frame of the caller")  # fmt: skip
+SAME = (
+    "comparisons replaced by no-ops",
+    "assertions stripped by a transformer of the syntax tree",
+    "the comparison of the checks patched",
+)
 
 
 @pytest.mark.parametrize("name", SAME)

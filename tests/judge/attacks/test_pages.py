@@ -1,5 +1,6 @@
 """Pages: what a learner wrote runs on stock nbgrader's feedback, and is only text on ours."""
 
+import functools
 from pathlib import Path
 
 import nbconvert
@@ -72,9 +73,15 @@ def active(html, payload=""):
     return [str(tag) for tag in found]
 
 
+@functools.cache
+def _nothing(template):
+    """Find what is active on a page of stock nbgrader's as it comes."""
+    return set(active(page("nothing", template, STOCK)))
+
+
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 def test_what_a_learner_wrote_is_only_text_on_a_page_of_feedback(payload):
-    nothing = set(active(page("nothing", "feedback", STOCK)))
+    nothing = _nothing("feedback")
     assert set(active(page(payload, "feedback", STOCK), payload)) - nothing
     assert active(page(payload, "course-feedback", OURS), payload) == []
 
@@ -95,7 +102,7 @@ def _quiet(notebook):
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 def test_what_a_learner_wrote_does_nothing_on_the_page_that_is_marked(payload):
     """The formgrader renders Markdown with all its HTML, on the origin that holds the gradebook."""
-    nothing = set(active(page("nothing", "formgrade", STOCK)))
+    nothing = _nothing("formgrade")
     assert set(active(page(payload, "formgrade", STOCK), payload)) - nothing
     found = page(payload, "formgrade", STOCK, lambda notebook: _judged(notebook, payload))
     assert set(active(found, payload)) - nothing == set()
