@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Grade and print a summary -> 0, or 2 with one line on stderr where the grader itself could not do its work."""
     from crossattn_ref.judge.assignment import NoAssignment
     from crossattn_ref.judge.batch import grade
+    from crossattn_ref.judge.recorder import NotRecorded
     from crossattn_ref.judge.sandbox import NoSandbox
     from crossattn_ref.judge.staging import BadCourse
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             unsafe=arguments.unsafe,
             progress=_Bar(),
         )
-    except (BadCourse, NoAssignment, NoSandbox) as error:
+    except (BadCourse, NoAssignment, NoSandbox, NotRecorded) as error:
         print(f"crossattn grade: {error}", file=sys.stderr)
         return 2
     print(_summary(arguments.assignment, graded))
@@ -89,22 +90,17 @@ def _why(submission):
 
 
 class _Bar:
-    """A progress bar with the time that is left, on a terminal; a line at each tenth elsewhere."""
+    """A progress bar with the time that is left, on a terminal; a line every ten seconds elsewhere."""
 
     def __init__(self):
         self._bar = None
-        self._step = None
 
-    def __call__(self, step: str, done: int, of: int) -> None:
+    def __call__(self, done: int, of: int) -> None:
         from tqdm import tqdm
 
-        if step != self._step:
-            self._bar = tqdm(total=of, desc=step, unit=" students", file=sys.stderr, mininterval=_interval())
-            self._step = step
+        if self._bar is None:
+            interval = 0.2 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(total=of, desc="grading", unit=" students", file=sys.stderr, mininterval=interval)
         self._bar.update(done - self._bar.n)
         if done == of:
             self._bar.close()
-
-
-def _interval():
-    return 0.2 if sys.stderr.isatty() else 10.0

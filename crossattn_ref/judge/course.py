@@ -25,6 +25,10 @@ class Course:
     config: Config
     released: dict[str, NotebookNode]
 
+    def assignment(self, name: str) -> assignment.Notebook:
+        """Read what a notebook asks. Raises NoAssignment where it cannot be read."""
+        return assignment.read(self.folder / "solutions" / self.subject / f"{name}.ipynb")
+
     @property
     def staged(self) -> Path:
         """Where repaired copies of the submissions lie."""
@@ -56,7 +60,7 @@ def opened(folder: Path, subject: str) -> Course:
     config.Repair.course = config.Judge.course = str(folder)
     course = Course(folder, subject, config, releases(folder, subject))
     for name in course.released:
-        assignment.read(folder / "solutions" / subject / f"{name}.ipynb")
+        course.assignment(name)
     _registered(course)
     return course
 

@@ -63,13 +63,24 @@ def attempts(key: bytes, student: str, verdict: Verdict) -> list[Attempt]:
     ]
 
 
-def note(path: Path, new: Iterable[Attempt]) -> None:
-    """Add attempts to a record, one JSON line each; what is there already is left alone."""
-    known = {(a.student, a.exercise, a.content) for a in read(path)}
-    fresh = [a for a in new if (a.student, a.exercise, a.content) not in known]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(attempt)) + "\n" for attempt in fresh)
+class Log:
+    """A record of attempts, one JSON line each, to which new ones are added; what is there already is left alone."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._known = {self._name(attempt) for attempt in read(path)}
+
+    def note(self, new: Iterable[Attempt]) -> None:
+        """Add what is not there yet."""
+        fresh = [attempt for attempt in new if self._name(attempt) not in self._known]
+        self._known.update(map(self._name, fresh))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(attempt)) + "\n" for attempt in fresh)
+
+    @staticmethod
+    def _name(attempt):
+        return hash((attempt.student, attempt.exercise, attempt.content))
 
 
 def read(path: Path) -> list[Attempt]:

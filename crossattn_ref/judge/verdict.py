@@ -65,12 +65,24 @@ def judge(
         verdict = _judged(submission, cells, assignment, key, kernel, limits)
     except NoSandbox:  # something else on this machine may have ended it
         verdict = _judged(submission, cells, assignment, key, kernel, limits)
+    _fill_up(verdict, assignment)
+    verdict.seconds = time.monotonic() - started
+    return verdict
+
+
+def unjudged(assignment: Notebook, reason: str) -> Verdict:
+    """Make the verdict on a notebook that could not be judged: no points, and a human has to look."""
+    verdict = Verdict(flags=[reason])
+    _fill_up(verdict, assignment)
+    return verdict
+
+
+def _fill_up(verdict, assignment):
+    """Report each check that was not reached."""
     for check in assignment.checks.values():
         if check.cell not in verdict.reports:
             verdict.reports[check.cell] = Report(check.exercise, 0.0, (), remarks=(_unreached(verdict),))
             verdict.points[check.cell] = 0.0
-    verdict.seconds = time.monotonic() - started
-    return verdict
 
 
 def _judged(submission, cells, assignment, key, kernel, limits):
