@@ -16,14 +16,16 @@ c.CourseDirectory.release_directory = "exercises"
 """  # nbgrader as it comes: a kernel for each notebook, with the checks inside
 
 
-def course(folder: Path, subject: str, *, config: str | None = None) -> Path:
-    """Make a course folder with an assignment of ours released in it -> the folder.
+def course(folder: Path, subject: str, students: int, *, config: str | None = None) -> Path:
+    """Make a course folder with an assignment of ours released in it, and a class that has handed in -> the folder.
 
     config is the text of its nbgrader_config.py; ours by default.
     """
     shutil.copytree(ROOT / "solutions" / subject, folder / "solutions" / subject)
     (folder / "nbgrader_config.py").write_text(config or (ROOT / "nbgrader_config.py").read_text("utf-8"), "utf-8")
     run(folder, "nbgrader", "generate_assignment", subject)
+    for number in range(students):
+        hand_in(folder, subject, f"student-{number:05}")
     return folder
 
 

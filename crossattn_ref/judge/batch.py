@@ -1,37 +1,24 @@
 """Grading a class: stage what was handed in, judge it in several processes, let nbgrader record it, list the rest."""
 
 import contextlib
-import csv
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 
-from crossattn_ref.judge import statistics
-from crossattn_ref.judge.course import Course, opened
+from crossattn_ref.judge import statistics, triage
+from crossattn_ref.judge.course import WORK, Course, opened
 from crossattn_ref.judge.plugins import Judge, code_cells, examiner
 from crossattn_ref.judge.pool import Judges, Task
-from crossattn_ref.judge.recorder import configured, one_engine, record
+from crossattn_ref.judge.recorder import configured, on_a_disk_that_may_fail, one_engine, record
 from crossattn_ref.judge.sandbox import NoSandbox, missing
-from crossattn_ref.judge.staging import Handed, stage, students
+from crossattn_ref.judge.staging import BadCourse, stage, students
+from crossattn_ref.judge.triage import Submission
 
 _UNGRADED = ("missing", "refused")
-
-
-@dataclass
-class Submission:
-    """One student's notebook on its way: what was handed in, what it earned, and what somebody should look at."""
-
-    handed: Handed
-    points: float = 0.0
-    flags: list[str] = field(default_factory=list)
-
-    @property
-    def needs_human(self) -> bool:
-        """Whether somebody should look: something could not be read or was refused, or a process broke off."""
-        return self.handed.state in ("unreadable", "refused", "renamed") or bool(self.flags)
 
 
 @dataclass(frozen=True)
@@ -63,15 +50,40 @@ def grade(
     course = opened(folder, subject)
     course.config.Judge.unsafe = unsafe
     who = students(course.folder, only)
-    pipeline = _Pipeline(course, workers, unsafe=unsafe)
-    with contextlib.closing(pipeline), one_engine():
-        class_ = []
+    with on_a_disk_that_may_fail(), _alone(course):
+        class_ = _graded(course, who, workers, progress)
+        list_ = course.results / "triage.csv"
+        triage.write(list_, class_, examiner(Judge(**course.config.Judge)).key)
+        report = statistics.write(course.results, subject, statistics.read(course.results / "attempts.jsonl"))
+    return Graded(class_, "none" if unsafe else "bubblewrap", list_, report)
+
+
+@contextlib.contextmanager
+def _alone(course: Course) -> Iterator[None]:
+    """Keep a second run out of the same folder; the lock goes with this process, however it ends."""
+    place = course.folder / WORK / "lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadCourse(
+                    f"another crossattn grade is at work in {course.folder}: wait until it is done"
+                ) from None
+        yield
+
+
+def _graded(course, who, workers, progress):
+    """Grade students -> all that they handed in."""
+    class_ = []
+    with contextlib.closing(_Pipeline(course, workers)) as pipeline, one_engine():
         for number, own in enumerate(pipeline.run(who), start=1):
             class_ += own
             progress(number, len(who))
-    triage = _triage(course, class_)
-    report = statistics.write(course.results, subject, statistics.read(course.results / "attempts.jsonl"))
-    return Graded(class_, "none" if unsafe else "bubblewrap", triage, report)
+    return class_
 
 
 class _Pipeline:
@@ -80,10 +92,9 @@ class _Pipeline:
     Only so many are on the way at once that no process waits for another; a class of any size fits into memory.
     """
 
-    def __init__(self, course: Course, workers: int, *, unsafe: bool):
-        settings = Judge(**{**course.config.Judge, "unsafe": unsafe})
+    def __init__(self, course: Course, workers: int):
         self._course = course
-        self._examiner = examiner(settings)
+        self._examiner = examiner(Judge(**course.config.Judge))
         self._judges = Judges(self._examiner, workers)
         self._ahead = 4 * workers
         self._config = configured(course)
@@ -133,39 +144,3 @@ class _Pipeline:
             key = self._examiner.key
             self._attempts.note(a for verdict in verdicts.values() for a in statistics.attempts(key, student, verdict))
         return submissions
-
-
-def _triage(course: Course, class_: Iterable[Submission]) -> Path:
-    """Write the list of all submissions, first those that somebody should look at, with the reasons.
-
-    What an earlier run said of students who are not in this one stays.
-    """
-    path = course.results / "triage.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [_row(submission) for submission in class_]
-    now = {row[1] for row in rows}
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows += [row for row in list(csv.reader(file))[1:] if len(row) == len(_COLUMNS) and row[1] not in now]
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows(sorted(rows, key=lambda row: (row[0] != "yes", *row[1:3])))
-    partial.replace(path)
-    return path
-
-
-_COLUMNS = ("needs_human", "student", "notebook", "state", "points", "why")
-
-
-def _row(submission: Submission) -> list[str]:
-    handed = submission.handed
-    row = ["yes" if submission.needs_human else "no", handed.student, handed.notebook, handed.state]
-    why = "; ".join([*handed.remarks, *submission.flags])
-    return [str(harmless(value)) for value in [*row, round(submission.points, 2), why]]
-
-
-def harmless(value: object) -> object:
-    """Keep a spreadsheet from reading text as a formula: a quote goes before what would start one."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value

@@ -64,12 +64,22 @@ def record(config: Config, student: str) -> str:
     return ""
 
 
+@contextlib.contextmanager
+def on_a_disk_that_may_fail() -> Iterator[None]:
+    """Raise NotRecorded, with the remedy, for what disk and database raise."""
+    try:
+        yield
+    except (OSError, sqlalchemy.exc.OperationalError) as error:
+        _raise_if_ours(error)
+
+
 def _raise_if_ours(problem):
-    again = "What was graded so far is kept: mend that, and run the same command again"
+    again = "What was graded so far is kept: run the same command again then"
     if isinstance(problem, OSError):
-        raise NotRecorded(f"a file could not be written ({problem}). {again}") from problem
+        raise NotRecorded(f"a file could not be read or written ({problem}): make room or give access. {again}")
     if isinstance(problem, sqlalchemy.exc.OperationalError):
-        raise NotRecorded(f"the gradebook does not take it ({problem.orig}). {again}") from problem
+        remedy = "close what has it open" if "locked" in str(problem.orig) else "see whether the disk is full"
+        raise NotRecorded(f"the gradebook cannot be written ({problem.orig}): {remedy}. {again}")
 
 
 class _Recording(Autograde):

@@ -46,7 +46,11 @@ def releases(course: Path, subject: str, folder: str = "exercises") -> dict[str,
             f"{place} holds no notebook: release the assignment first (nbgrader generate_assignment {subject}). "
             f"Assignments in solutions/: {known}"
         )
-    return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    try:
+        return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        release = f"nbgrader generate_assignment {subject} --force"
+        raise BadCourse(f"{place} holds a notebook that cannot be read ({error}); make it anew: {release}") from error
 
 
 def students(course: Path, wanted: tuple[str, ...] = ()) -> list[str]:

@@ -155,10 +155,10 @@ def _report(name: str, exercise: Exercise, subject: RemoteSubject, drawn: int) -
     by_lot(name, exercise, subject, drawn)
     report = examine(name, exercise, subject, drawn)
     unexplained = report.score < 1 and not report.diagnosis
-    return _told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
+    return told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
 
 
-def _told(report: Report) -> Report:
+def told(report: Report) -> Report:
     """Keep of a report what a learner may see and a file can hold: no drawn input, no function."""
     findings = tuple(replace(finding, counterexample={}) for finding in report.findings)
     return replace(report, findings=findings, diagnosis=tuple(replace(m, wrong=None) for m in report.diagnosis))

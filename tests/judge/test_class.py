@@ -13,9 +13,10 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
-from crossattn_ref.judge.batch import grade, harmless
+from crossattn_ref.judge.batch import grade
 from crossattn_ref.judge.sandbox import missing
 from crossattn_ref.judge.staging import BadCourse
+from crossattn_ref.judge.triage import harmless
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECT = "attention"
