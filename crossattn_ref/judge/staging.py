@@ -58,7 +58,8 @@ def students(course: Path, wanted: tuple[str, ...] = ()) -> list[str]:
     place = course / "submitted"
     if not place.is_dir():
         raise BadCourse(f"{place} does not exist: collect the submissions as submitted/<student>/<assignment>/*.ipynb")
-    there = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+    folders = (path for path in place.iterdir() if path.is_dir() or path.is_symlink())
+    there = sorted(path.name for path in folders if not path.name.startswith("."))
     if unknown := sorted(set(wanted) - set(there)):
         raise BadCourse(f"no student {unknown[0]!r} in {place}; there are: {', '.join(there[:20]) or 'none'}")
     return [name for name in there if not wanted or name in wanted]

@@ -70,6 +70,9 @@ class Log:
     def __init__(self, path: Path):
         self._path = path
         self._known = {self._name(attempt) for attempt in read(path)}
+        if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
+            with path.open("a") as file:
+                file.write("\n")  # behind a last line that was cut short
 
     def note(self, new: Iterable[Attempt]) -> None:
         """Add what is not there yet."""

@@ -128,15 +128,23 @@ def test_every_submission_of_a_mixed_class_ends_in_a_state_with_a_reason(course)
 
 
 def test_plain_nbgrader_autograde_gives_the_same_scores(course, tmp_path):
-    for student, body in (("right", RIGHT), ("overflows", OVERFLOWS), ("unknown", NOBODY_NAMES_IT)):
-        write(course, student, body)
-    other = Path(shutil.copytree(course, tmp_path / "other"))
-    shutil.copy(course / "nbgrader_config.py", other)
+    """To everything that nbgrader finds: all of the mixed class but a file of another name, no JSON, and a link."""
+    fill(course)
+    write(course, "unknown", NOBODY_NAMES_IT)
+    deleted = write(course, "deleted", RIGHT) / "attention.ipynb"
+    notebook = json.loads(deleted.read_text())
+    notebook["cells"] = [cell for cell in notebook["cells"] if cell["id"] != "check-softmax"]
+    deleted.write_text(json.dumps(notebook))
+    other = Path(shutil.copytree(course, tmp_path / "other", symlinks=True))
+    for student in ("renamed", "broken", "linked"):
+        shutil.rmtree(other / "submitted" / student)
+    (other / "submitted" / "stray" / SUBJECT / "timestamp.txt").unlink()  # nbgrader stops at what is no time
     grade(course, SUBJECT)
     shutil.copy(course / "course.key", other)
     ran = nbgrader(other, "autograde", SUBJECT)
     assert ran.returncode == 0, ran.stderr
-    assert scores(other) == scores(course)
+    assert len({student for student, _ in scores(other)}) == 7
+    assert scores(other) == {key: score for key, score in scores(course).items() if key[0] not in ("renamed", "broken")}
 
 
 def test_grading_again_changes_nothing_and_marks_given_by_hand_survive(course):

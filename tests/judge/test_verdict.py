@@ -303,6 +303,18 @@ def test_what_was_shown_before_a_crash_counts(judged, crash):
     assert set(found.points) == {"check", "again"}
 
 
+def test_an_answer_that_never_ends_is_told_so_and_keeps_what_it_showed_before(judged):
+    answer = SOFTMAX.replace("    exp =", "    while x.max() > 100: pass\n    exp =")
+    found = judged(answer, CHECK, AGAIN, about=TWO, limits=dataclasses.replace(SHORT, cpu_seconds=8))
+    report = found.reports["check"]
+    assert [finding.passed for finding in report.findings][:3] == [True, True, True]
+    assert 0 < report.score < 1
+    told = next(finding.message for finding in report.findings if not finding.passed)
+    assert told.startswith("it raised TooLong: it used more than 1 s of processor time")
+    assert found.flags == []
+    assert found.points["again"] == found.points["check"]
+
+
 @pytest.mark.parametrize("crash", CRASHES.values(), ids=CRASHES)
 def test_a_crash_inside_a_check_costs_that_check_from_there_on_and_nothing_else(judged, crash):
     """The answer is right until it meets large scores; a later check of a sound answer is not touched."""
