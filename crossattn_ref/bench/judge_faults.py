@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # as does what runs inside the sandbox, where alone it can be
     from crossattn_ref.judge import confine, kernel, session, shell  # noqa: F401
 
 PACKAGES = ("nbgrader", "numpy")
-SUBJECT = "attention"
+SUBJECT = "masks"
 JUMPS = """
 import random, time
 _time, _rng = time.time, random.Random(%d)
@@ -128,7 +128,7 @@ def command_killed(course: Path, moment: float, rng: random.Random) -> Iterator[
 @contextlib.contextmanager
 def disk_full(course: Path, moment: float, rng: random.Random) -> Iterator[subprocess.Popen]:  # noqa: ARG001 as the others
     """Let no file grow beyond a size drawn by lot, the gradebook and its journal included."""
-    most = (course / "gradebook.db").stat().st_size + rng.randrange(100_000)
+    most = rng.randrange(30_000, 300_000)
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails, as on a full disk, instead of killing

@@ -187,6 +187,32 @@ def test_a_result_says_what_it_depends_on(course):
     assert "array" not in json.dumps(about["verdict"]["reports"]["check-softmax"]["findings"])
 
 
+def test_results_that_were_thrown_away_come_out_the_same(course):
+    write(course, "overflows", OVERFLOWS)
+    write(course, "unknown", NOBODY_NAMES_IT)
+
+    def stored():
+        results = {p.name: json.loads(p.read_text()) for p in (course / "_build/grading/results").rglob("*.json")}
+        for result in results.values():
+            del result["verdict"]["seconds"]
+        return results
+
+    grade(course, SUBJECT)
+    first = stored(), scores(course)
+    shutil.rmtree(course / "_build")
+    (course / "gradebook.db").unlink()
+    assert nbgrader(course, "generate_assignment", SUBJECT, "--force").returncode == 0
+    grade(course, SUBJECT)
+    assert (stored(), scores(course)) == first
+
+
+def test_the_gradebook_lets_readers_in_while_it_is_written(course):
+    write(course, "right", RIGHT)
+    grade(course, SUBJECT)
+    with sqlite3.connect(course / "gradebook.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_feedback_names_the_mistake_shows_no_drawn_input_and_runs_nothing(course):
     body = OVERFLOWS + "\n    # <script>alert(1)</script>"
     write(course, "overflows", body)

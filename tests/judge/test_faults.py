@@ -25,7 +25,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def blank(tmp_path_factory):
     """A class of three that nobody has graded yet."""
-    course = classroom.course(tmp_path_factory.mktemp("class") / "course", "attention", 3)
+    course = classroom.course(tmp_path_factory.mktemp("class") / "course", judge_faults.SUBJECT, 3)
     (course / "course.key").write_text("the key of a course")
     return course
 
@@ -89,16 +89,15 @@ def test_a_judging_process_that_is_killed_costs_nothing(course, peace):
     assert gradebook(course) == peace[0]
 
 
-def test_every_judging_process_dies_again_and_again_and_the_class_is_graded_all_the_same(course, peace):
+def test_a_sandbox_that_is_killed_is_no_fault_of_who_was_in_it(course, peace):
     with start(course) as run:
-        while run.poll() is None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for process in psutil.Process(run.pid).children(recursive=True):
-                    if "bwrap" in process.name():
-                        process.kill()
-            time.sleep(1.5)
-        assert run.returncode == 0, run.stderr.read()
-    assert again(course) == peace[0]
+        time.sleep(0.6 * peace[1])
+        for process in psutil.Process(run.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "bwrap" in process.name():
+                    process.kill()
+        assert run.wait() == 0, run.stderr.read()
+    assert gradebook(course) == peace[0]
 
 
 def test_a_command_that_is_killed_leaves_nothing_running_and_goes_on_where_it_was(course, peace):
@@ -110,7 +109,7 @@ def test_a_command_that_is_killed_leaves_nothing_running_and_goes_on_where_it_wa
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(course, peace):
     rng = random.Random()
-    rng.randrange = lambda _: 1000
+    rng.randrange = lambda *_: 40_000  # room for a notebook, not for the gradebook's journal
     with judge_faults.disk_full(course, 0, rng) as run:
         line = complaint(run)
     assert "run the same command again" in line
@@ -141,7 +140,6 @@ def test_a_clock_that_jumps_changes_nothing(course, peace):
         pass
     assert run.returncode == 0
     assert gradebook(course) == peace[0]
-    assert again(course) == peace[0]
 
 
 def test_two_runs_in_one_folder_do_not_meet(course, peace):
