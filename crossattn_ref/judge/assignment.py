@@ -1,4 +1,7 @@
-"""What an assignment asks: read from its own source notebooks, never from a submission."""
+"""What an assignment asks: read from its own source notebooks, never from a submission.
+
+Read as JSON: nbformat takes more than a second to load, and every command and process would wait for it.
+"""
 
 import ast
 import json
@@ -41,22 +44,29 @@ class NoAssignment(Exception):
 
 def read(path: Path) -> Notebook:
     """Read a source notebook. Raises NoAssignment where it is missing or has a graded cell without a check call."""
-    import nbformat  # a second and more, which a process that is given its assignment need not wait for
-
     try:
-        book = nbformat.read(path, as_version=4)
-    except (OSError, json.JSONDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        book = json.loads(path.read_text("utf-8"))
+        cells = [(_source(cell), cell["metadata"].get("nbgrader", {})) for cell in book["cells"] if _is_code(cell)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoAssignment(f"{path}: not a readable notebook ({error})") from error
-    cells = [(cell, cell.metadata.get("nbgrader", {})) for cell in book.cells if cell.cell_type == "code"]
-    locked = {meta["grade_id"]: cell.source for cell, meta in cells if meta.get("locked")}
+    locked = {meta["grade_id"]: source for source, meta in cells if meta.get("locked")}
     checks = {}
-    for cell, meta in cells:
+    for source, meta in cells:
         if meta.get("grade") and not meta.get("solution"):
-            checks[meta["grade_id"]] = _check(path, meta, cell.source)
+            checks[meta["grade_id"]] = _check(path, meta, source)
     torch = any(find(check.exercise).wanted == "tensor" for check in checks.values())
     modules = IMPORTABLE.get(path.parent.name, ())
     libraries = ("numpy", "torch", "jaxtyping") if torch else ("numpy",)
     return Notebook(path.stem, checks, locked, libraries, modules)
+
+
+def _is_code(cell):
+    return cell["cell_type"] == "code"
+
+
+def _source(cell):
+    """Read a cell's text, which a file holds as one string or line by line."""
+    return "".join(cell["source"])
 
 
 def _check(path, meta, source):

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 
 from crossattn_ref.judge import statistics, triage
+from crossattn_ref.judge.assignment import Notebook
 from crossattn_ref.judge.course import WORK, Course, opened
 from crossattn_ref.judge.plugins import Judge, code_cells, examiner
 from crossattn_ref.judge.pool import Judges, Task
@@ -37,11 +38,13 @@ def grade(
     *,
     only: tuple[str, ...] = (),
     workers: int = 1,
+    judges: Judges | None = None,
     unsafe: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Graded:
     """Grade an assignment of a course folder, as laid out for nbgrader: submitted/<student>/<assignment>/*.ipynb.
 
+    judges are processes that were started early; by default as many as workers are started here.
     progress(done, of) is told how far it is. Raises BadCourse or NoSandbox, with the remedy, before anything is
     written, and NotRecorded where disk or gradebook fail; what a submission does never raises. submitted/ is only read.
     """
@@ -51,7 +54,10 @@ def grade(
     course.config.Judge.unsafe = unsafe
     who = students(course.folder, only)
     with on_a_disk_that_may_fail(), _alone(course):
-        class_ = _graded(course, who, workers, progress)
+        assignments = {name: course.assignment(name) for name in course.released}
+        judges = judges or Judges(assignments.values(), workers, unsafe=unsafe)
+        with contextlib.closing(judges), one_engine():
+            class_ = _graded(_Pipeline(course, assignments, judges), who, progress)
         list_ = course.results / "triage.csv"
         triage.write(list_, class_, examiner(Judge(**course.config.Judge)).key)
         report = statistics.write(course.results, subject, statistics.read(course.results / "attempts.jsonl"))
@@ -76,13 +82,12 @@ def _alone(course: Course) -> Iterator[None]:
         yield
 
 
-def _graded(course, who, workers, progress):
+def _graded(pipeline, who, progress):
     """Grade students -> all that they handed in."""
     class_ = []
-    with contextlib.closing(_Pipeline(course, workers)) as pipeline, one_engine():
-        for number, own in enumerate(pipeline.run(who), start=1):
-            class_ += own
-            progress(number, len(who))
+    for number, own in enumerate(pipeline.run(who), start=1):
+        class_ += own
+        progress(number, len(who))
     return class_
 
 
@@ -92,14 +97,14 @@ class _Pipeline:
     Only so many are on the way at once that no process waits for another; a class of any size fits into memory.
     """
 
-    def __init__(self, course: Course, workers: int):
+    def __init__(self, course: Course, assignments: dict[str, Notebook], judges: Judges):
         self._course = course
+        self._assignments = assignments
+        self._judges = judges
+        self._ahead = 4 * judges.workers
         self._examiner = examiner(Judge(**course.config.Judge))
-        self._judges = Judges(self._examiner, workers)
-        self._ahead = 4 * workers
         self._config = configured(course)
         self._attempts = statistics.Log(course.results / "attempts.jsonl")
-        self._assignments = {name: course.assignment(name) for name in course.released}
 
     def run(self, who: Iterable[str]) -> Iterator[list[Submission]]:
         """Grade students one after the other -> the submissions of each."""
@@ -110,10 +115,6 @@ class _Pipeline:
                 yield self._ended(waiting.popleft())
         while waiting:
             yield self._ended(waiting.popleft())
-
-    def close(self) -> None:
-        """Let the judging processes go."""
-        self._judges.close()
 
     def _begun(self, student):
         """Stage what a student handed in, and have it judged -> each submission with the number of its verdict."""
@@ -126,7 +127,7 @@ class _Pipeline:
             return None
         path = self._course.staged / handed.student / self._course.subject / f"{handed.notebook}.ipynb"
         cells = code_cells(nbformat.read(path, as_version=4))
-        return self._judges.submit(Task(self._assignments[handed.notebook], cells))
+        return self._judges.submit(Task(self._examiner, self._assignments[handed.notebook], cells))
 
     def _ended(self, own):
         """Wait for the verdicts on a student, and let nbgrader write them down. This process alone writes."""

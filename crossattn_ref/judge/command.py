@@ -43,29 +43,46 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Grade and print a summary -> 0, or 2 with one line on stderr where the grader itself could not do its work."""
+    if arguments.workers < 1:
+        return _failed(f"--workers ({arguments.workers}) must be at least 1")
+    from crossattn_ref.judge.pool import started_early
+
+    judges = started_early(arguments.course, arguments.assignment, arguments.workers, unsafe=arguments.unsafe)
+    try:
+        return _graded(arguments, judges)
+    finally:
+        if judges is not None:
+            judges.close()
+
+
+def _graded(arguments, judges):
+    # For what jsonschema takes to check web addresses, which no notebook holds, it builds grammars for a second.
+    sys.modules.setdefault("rfc3987_syntax", None)
     from crossattn_ref.judge.assignment import NoAssignment
     from crossattn_ref.judge.batch import grade
     from crossattn_ref.judge.recorder import NotRecorded
     from crossattn_ref.judge.sandbox import NoSandbox
     from crossattn_ref.judge.staging import BadCourse
 
-    if arguments.workers < 1:
-        print(f"crossattn grade: --workers ({arguments.workers}) must be at least 1", file=sys.stderr)
-        return 2
     try:
         graded = grade(
             arguments.course,
             arguments.assignment,
             only=tuple(arguments.student),
+            judges=judges,
             workers=arguments.workers,
             unsafe=arguments.unsafe,
             progress=_Bar(),
         )
     except (BadCourse, NoAssignment, NoSandbox, NotRecorded) as error:
-        print(f"crossattn grade: {error}", file=sys.stderr)
-        return 2
+        return _failed(error)
     print(_summary(arguments.assignment, graded))
     return 0
+
+
+def _failed(why):
+    print(f"crossattn grade: {why}", file=sys.stderr)
+    return 2
 
 
 def _summary(assignment, graded):

@@ -16,6 +16,14 @@ from crossattn_ref.judge.verdict import Verdict, judge, seed, unjudged
 _KERNELS: dict[tuple, sandbox.Kernel] = {}  # one for each set of libraries, for the life of the process
 
 
+def warm_kernel(assignment: Notebook, *, unsafe: bool = False) -> sandbox.Kernel:
+    """Find this process's kernel for an assignment; start it where there is none, or none that lives."""
+    about = (assignment.libraries, assignment.modules, unsafe)
+    if about not in _KERNELS or not _KERNELS[about].alive:
+        _KERNELS[about] = sandbox.start(assignment.libraries, assignment.modules, unsafe=unsafe)
+    return _KERNELS[about]
+
+
 @dataclass
 class Examiner:
     """Judges notebooks of one course, with its key; verdicts are kept in a folder."""
@@ -52,16 +60,14 @@ class Examiner:
 
     def _new(self, name, submission, assignment, cells):
         try:
-            found = judge(submission, cells, assignment, self.key, self._kernel(assignment), self.limits)
+            found = judge(
+                submission, cells, assignment, self.key, warm_kernel(assignment, unsafe=self.unsafe), self.limits
+            )
         except sandbox.NoSandbox as error:
-            with self._kernel(assignment).notebook(self.limits):  # if none begins now, it is the machine
+            with warm_kernel(assignment, unsafe=self.unsafe).notebook(
+                self.limits
+            ):  # if none begins now, it is the machine
                 return unjudged(assignment, f"its sandbox broke down, twice: {error}")
         asked = {check.exercise for check in assignment.checks.values()}
         self._store.put(name, found, {exercise: seed(self.key, exercise, submission) for exercise in asked})
         return found
-
-    def _kernel(self, assignment):
-        about = (assignment.libraries, assignment.modules, self.unsafe)
-        if about not in _KERNELS or not _KERNELS[about].alive:
-            _KERNELS[about] = sandbox.start(assignment.libraries, assignment.modules, unsafe=self.unsafe)
-        return _KERNELS[about]

@@ -10,30 +10,37 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 
-from crossattn_ref.judge.assignment import Notebook
-from crossattn_ref.judge.examiner import Examiner
+from crossattn_ref.judge.assignment import NoAssignment, Notebook, read
+from crossattn_ref.judge.examiner import Examiner, warm_kernel
+from crossattn_ref.judge.sandbox import NoSandbox, missing
 from crossattn_ref.judge.verdict import Verdict, unjudged
 
 
 @dataclass(frozen=True)
 class Task:
-    """One notebook to be judged: what it was to answer, and its code cells, (id, source), as they came."""
+    """One notebook to be judged: by which rules, what it was to answer, its code cells, (id, source), as they came."""
 
+    examiner: Examiner
     assignment: Notebook
     cells: list[tuple[str, str]]
 
 
 class Judges:
-    """Some processes that judge, each with an examiner of its own."""
+    """Some processes that judge, each with kernels of its own, which begin to load at once.
 
-    def __init__(self, examiner: Examiner, workers: int):
-        self._examiner = examiner
-        self._workers = workers
+    Whoever has something else to load meanwhile starts them first.
+    """
+
+    def __init__(self, assignments: Iterable[Notebook], workers: int, *, unsafe: bool = False):
+        self._expected = tuple(assignments)
+        self._unsafe = unsafe
+        self.workers = workers
         self._pool = self._started(workers)
         self._out = {}
         self._number = 0
@@ -67,7 +74,7 @@ class Judges:
     def _renew(self):
         """Start other processes, and give them what was not finished."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = self._started(self._workers)
+        self._pool = self._started(self.workers)
         for number, (task, future) in self._out.items():
             if not _finished(future):
                 self._out[number] = task, self._pool.submit(_verdict, task)
@@ -82,9 +89,21 @@ class Judges:
     def _started(self, workers):
         context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
         with _one_thread_each():
-            pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(self._examiner,))
-            pool.submit(os.getpid)  # starts a process now, in this environment
+            pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(self._expected, self._unsafe))
+            for _ in range(workers):
+                pool.submit(os.getpid)  # starts a process now, in this environment
         return pool
+
+
+def started_early(course: Path, subject: str, workers: int, *, unsafe: bool = False) -> Judges | None:
+    """Start the processes for an assignment before anything else is known; None where its source cannot be read."""
+    if not unsafe and missing():
+        return None
+    try:
+        assignments = [read(path) for path in sorted((course / "solutions" / subject).glob("*.ipynb"))]
+    except NoAssignment:
+        return None
+    return Judges(assignments, workers, unsafe=unsafe) if assignments else None
 
 
 def _finished(future: Future) -> bool:
@@ -105,13 +124,13 @@ def _one_thread_each() -> Iterator[None]:
         os.environ.update(before)
 
 
-_own: Examiner | None = None  # of a judging process
-
-
-def _begin(examiner: Examiner) -> None:
-    global _own  # noqa: PLW0603 a process is set up once
-    _own = examiner
+def _begin(assignments, unsafe):
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    for library in {library for assignment in assignments for library in assignment.libraries}:  # as do the kernels
+        threading.Thread(target=importlib.import_module, args=(library,), daemon=True).start()
+    with contextlib.suppress(NoSandbox):  # raised again where it can be told, when something is to be judged
+        for assignment in assignments:
+            warm_kernel(assignment, unsafe=unsafe)
 
 
 def _end_with_parent():
@@ -121,7 +140,4 @@ def _end_with_parent():
 
 
 def _verdict(task: Task) -> Verdict:
-    for library in task.assignment.libraries:  # while the kernel loads them too
-        if library not in sys.modules:
-            threading.Thread(target=importlib.import_module, args=(library,), daemon=True).start()
-    return _own.verdict(task.assignment, task.cells)
+    return task.examiner.verdict(task.assignment, task.cells)

@@ -8,7 +8,7 @@ import pytest
 
 from crossattn_ref.__main__ import main
 from crossattn_ref.bench import classroom
-from crossattn_ref.judge import batch, command, sandbox
+from crossattn_ref.judge import batch, command, pool, sandbox
 from crossattn_ref.judge.sandbox import NoSandbox
 
 
@@ -21,6 +21,7 @@ def blank(tmp_path_factory):
 @pytest.fixture
 def course(blank, tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "missing", lambda: None)  # what is refused here is refused before any sandbox
+    monkeypatch.setattr(pool, "missing", lambda: "no process is started early")
     return Path(shutil.copytree(blank, tmp_path / "course"))
 
 

@@ -23,7 +23,7 @@ ABOUT = Notebook("made-up", {"check": CheckCell("check", "attention/softmax", "s
 class Pretender:
     """An examiner that does as a cell says: returns, fails, dies, or dies the first time."""
 
-    folder: Path
+    folder: Path = Path()
 
     def verdict(self, assignment, cells):
         ((_, said),) = cells
@@ -36,15 +36,19 @@ class Pretender:
         return Verdict(flags=[said])
 
 
+pretender = Pretender()
+
+
 @pytest.fixture
 def judges(tmp_path):
-    made = Judges(Pretender(tmp_path), 2)
+    pretender.folder = tmp_path
+    made = Judges((), 2)
     yield made
     made.close()
 
 
 def task(said):
-    return Task(ABOUT, [("cell", said)])
+    return Task(pretender, ABOUT, [("cell", said)])
 
 
 def test_verdicts_come_back_by_their_numbers(judges):
@@ -93,10 +97,10 @@ def test_a_judging_process_loads_nothing_of_nbgrader():
 def test_when_the_process_that_writes_is_killed_those_that_judge_leave(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
-        "import time\nfrom pathlib import Path\n"
-        "from crossattn_ref.judge.pool import Judges\nfrom tests.judge.test_pool import Pretender, task\n"
+        "import time\n"
+        "from crossattn_ref.judge.pool import Judges\nfrom tests.judge.test_pool import task\n"
         "if __name__ == '__main__':\n"
-        "    judges = Judges(Pretender(Path('.')), 2)\n"
+        "    judges = Judges((), 2)\n"
         "    judges.verdict(judges.submit(task('x')))\n    print('begun', flush=True)\n    time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
