@@ -5,6 +5,7 @@ that writes, between the moment when a tenth of the class is graded and the end.
 """
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ def measure(*, students: int = 2000) -> Iterator[Measurement]:
     """Grade the class once."""
     with tempfile.TemporaryDirectory(prefix="class-") as folder:
         course = classroom.course(Path(folder) / "course", SUBJECT, students)
-        seconds, sizes = _graded(course)
+        seconds, sizes, load = _graded(course)
         graded = len(list(course.glob("autograded/*/*/*.ipynb")))
     figures = {
         "seconds": ("s per student", seconds / students),
@@ -43,14 +44,17 @@ def measure(*, students: int = 2000) -> Iterator[Measurement]:
         "memory_of_writer": ("MiB", max(sizes)),
         "growth": ("MiB", sizes[-1] - sizes[len(sizes) // 10]),
     }
-    about = {"assignment": SUBJECT, "students": students, "workers": 1}
+    about = {"assignment": SUBJECT, "students": students, "workers": 1, "load_of_the_machine": load}
     for metric, (unit, value) in figures.items():
         yield Measurement(case=f"{students}", metric=metric, unit=unit, samples=[float(value)], seeds=[], more=about)
 
 
 def _graded(course):
-    """Run the command -> its seconds, and the resident memory of the process that writes, every second, in MiB."""
-    start, sizes = time.perf_counter(), []
+    """Run the command -> its seconds, the resident memory of the process that writes, each second, in MiB, and the load.
+
+    The load is the mean number of processes that wanted a processor, on the whole machine: this command wants two.
+    """
+    start, sizes, loads = time.perf_counter(), [], []
     command = [sys.executable, "-m", "crossattn_ref", "grade", SUBJECT, "--workers", "1"]
     environment = os.environ | {"PYTHONPATH": str(classroom.ROOT)}
     with subprocess.Popen(
@@ -59,7 +63,8 @@ def _graded(course):
         writer = psutil.Process(run.pid)
         while run.poll() is None:
             sizes.append(writer.memory_info().rss / 2**20)
+            loads.append(os.getloadavg()[0])
             time.sleep(1)
     if run.returncode:
         raise RuntimeError(f"crossattn grade ended with {run.returncode}")
-    return time.perf_counter() - start, sizes[:-1]
+    return time.perf_counter() - start, sizes[:-1], round(statistics.mean(loads), 1)

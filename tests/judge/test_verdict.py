@@ -109,16 +109,17 @@ def same(here, there):
 
 @pytest.mark.parametrize("name", exercises())
 def test_every_known_answer_answers_every_question_of_its_check_alike_here_and_there(open_kernels, name):
-    """From equal outcomes a check makes equal reports."""
+    """From equal outcomes a check makes equal reports. Of modules, which take longer, a dozen by lot."""
     asked = Asked(find(name).local(reference(name)))
     examine_subject(name, find(name), asked, seed(KEY, name, b"alike"))
     late = PATIENT.wall(600)
     known = judge_agreement.answers(name)
-    catalogue = judge_agreement.CATALOGUE.format(name=name, numbers=list(range(len(known))))
+    some = np.random.default_rng(len(name)).permutation(len(known))[: 12 if find(name).wanted == "tensor" else None]
+    catalogue = judge_agreement.CATALOGUE.format(name=name, numbers=some.tolist())
     with open_kernels(find(name).wanted).notebook(PATIENT) as channel:
         verdict._cell(channel, "setup", catalogue, late)
-        for number, answer in enumerate(known):
-            here = find(name).local(answer)
+        for number in some:
+            here = find(name).local(known[number])
             with verdict._fork(channel, number, late) as fork:
                 tensors = find(name).wanted == "tensor"
                 there = RemoteSubject(fork, f"answer_{number}", tensors=tensors, deadline=late)
@@ -305,7 +306,7 @@ def test_what_was_shown_before_a_crash_counts(judged, crash):
 
 def test_an_answer_that_never_ends_is_told_so_and_keeps_what_it_showed_before(judged):
     answer = SOFTMAX.replace("    exp =", "    while x.max() > 100: pass\n    exp =")
-    found = judged(answer, CHECK, AGAIN, about=TWO, limits=dataclasses.replace(SHORT, cpu_seconds=8))
+    found = judged(answer, CHECK, AGAIN, about=TWO, limits=dataclasses.replace(SHORT, cpu_seconds=8, wall_factor=40))
     report = found.reports["check"]
     assert [finding.passed for finding in report.findings][:3] == [True, True, True]
     assert 0 < report.score < 1
