@@ -50,7 +50,7 @@ def measure(*, students: int = 2000) -> Iterator[Measurement]:
 
 
 def _graded(course):
-    """Run the command -> its seconds, the resident memory of the process that writes, each second, in MiB, and the load.
+    """Run the command -> its seconds, the writing process's resident memory each second, in MiB, and the load.
 
     The load is the mean number of processes that wanted a processor, on the whole machine: this command wants two.
     """
