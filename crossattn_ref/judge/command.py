@@ -76,6 +76,9 @@ def _graded(arguments, judges):
         )
     except (BadCourse, NoAssignment, NoSandbox, NotRecorded) as error:
         return _failed(error)
+    except KeyboardInterrupt:
+        print("crossattn grade: stopped; run the same command again to go on where it was", file=sys.stderr)
+        return 130
     print(_summary(arguments.assignment, graded))
     return 0
 

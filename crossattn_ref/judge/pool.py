@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -125,6 +126,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _begin(assignments, unsafe):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes, which then lets this one go
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for library in {library for assignment in assignments for library in assignment.libraries}:  # as do the kernels
         threading.Thread(target=importlib.import_module, args=(library,), daemon=True).start()

@@ -125,6 +125,15 @@ def test_a_sandbox_that_breaks_for_good_ends_the_run_in_one_line(capsys, course,
     assert capsys.readouterr().err == "crossattn grade: no more namespaces: raise user.max_user_namespaces\n"
 
 
+def test_a_run_that_is_stopped_says_how_to_go_on(capsys, course, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "_graded", stopped)
+    assert main(["grade", "attention", "--course", str(course)]) == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sandbox.missing() is not None, reason=f"no sandbox: {sandbox.missing()}")
 def test_whatever_students_did_the_command_ends_with_0_and_names_who_needs_a_human(capsys, course):
     place = course / "submitted" / "student-00000" / "attention"
