@@ -16,6 +16,7 @@ from crossattn_ref.bench import measure
 SUITES = {
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
+    "judge-cost": "seconds per student and memory with one and two judging processes, and what writing takes",
     "judge-faults": "grading disturbed at random moments: killed, a full disk, a locked gradebook, a clock that jumps",
     "judge-scale": "2,000 submissions graded end to end: time, memory as it goes, on one worker and on two",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",

@@ -81,11 +81,11 @@ class Judges:
                 self._out[number] = task, self._pool.submit(_verdict, task)
 
     def _alone(self, task):
-        with self._started(1) as pool:
-            try:
+        """Judge a notebook in a process of its own; what ends two of them is to blame, and no other notebook was."""
+        for _ in range(2):
+            with self._started(1) as pool, contextlib.suppress(BrokenProcessPool):
                 return pool.submit(_verdict, task).result()
-            except BrokenProcessPool:
-                return unjudged(task.assignment, "the process that judged it died, twice")
+        return unjudged(task.assignment, "the process that judged it died, twice")
 
     def _started(self, workers):
         context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
