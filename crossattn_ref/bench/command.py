@@ -32,7 +32,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print each figure with its range -> 0, or 2 with one line on stderr where that can't be done."""
     if arguments.suite is None:
-        print("\n".join(f"{name:12} {what}" for name, what in suites.SUITES.items()))
+        print("\n".join(f"{name:16} {what}" for name, what in suites.SUITES.items()))
         return 0
     try:
         for record in suites.run(arguments.suite, folder=arguments.folder):
@@ -41,5 +41,5 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         print(f"crossattn bench: {error}", file=sys.stderr)
         return 2
-    print(f"recorded in {arguments.folder / arguments.suite}.jsonl")
+    print(f"recorded in {arguments.folder / record.suite}.jsonl")
     return 0

@@ -2,6 +2,7 @@
 
 A suite is a module of this package, named as the suite with _ for -. It offers measure(), which yields Measurements,
 PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor.
+One whose cases belong to another suite names that as SUITE. Running a suite replaces what its own command recorded.
 """
 
 import datetime
@@ -14,12 +15,17 @@ from crossattn_ref.bench import measure
 
 SUITES = {
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
+    "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
+    "judge-cost": "seconds per student and memory with one and two judging processes, and what writing takes",
+    "judge-faults": "grading disturbed at random moments: killed, a full disk, a locked gradebook, a clock that jumps",
+    "judge-scale": "2,000 submissions graded end to end: time, memory as it goes, on one worker and on two",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
+    "throughput": "a class graded by stock nbgrader and by the judge, in turn; recorded in the suite grader",
 }
 
 
 def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record]:
-    """Measure a suite, yield each record as it comes, and replace the suite's file when all are there.
+    """Measure a suite, yield each record as it comes, and replace those of an earlier run when all are there.
 
     Raises ValueError for an unknown suite, and where folder lies in no project.
     """
@@ -33,20 +39,26 @@ def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record
     for measurement in module.measure():
         found.append(_record(suite, name, module, measurement))
         yield found[-1]
-    records.replace(found, folder, whole=True)
+    into = getattr(module, "SUITE", suite)
+    others = [record for record in records.read(into, folder) if record.command != _command(suite)]
+    records.replace([*others, *found], folder, whole=True)
+
+
+def _command(suite):
+    return f"crossattn bench {suite}"
 
 
 def _record(suite, name, module, measurement):
     files = records.files_of(name)
     return records.Record(
-        suite=suite,
+        suite=getattr(module, "SUITE", suite),
         case=measurement.case,
         metric=measurement.metric,
         value=measurement.value,
         samples=measurement.samples,
         unit=measurement.unit,
         seeds=measurement.seeds,
-        command=f"crossattn bench {suite}",
+        command=_command(suite),
         files=files,
         code=records.code_of(files),
         versions=measure.versions(*module.PACKAGES),

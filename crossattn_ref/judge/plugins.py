@@ -5,6 +5,7 @@ nbgrader keeps everything else: the gradebook, late rules, marks given by hand, 
 
 import base64
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -14,13 +15,11 @@ import nbformat
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Bool, Float, Integer, Unicode
 
-from crossattn_ref.judge import assignment as assignments
-from crossattn_ref.judge import sandbox
+from crossattn_ref.judge import assignment, sandbox
+from crossattn_ref.judge.examiner import Examiner
 from crossattn_ref.judge.repair import repaired
-from crossattn_ref.judge.store import Store, content, course_key
-from crossattn_ref.judge.verdict import Verdict, judge, seed
-
-_KERNELS: dict[tuple, sandbox.Kernel] = {}  # one for each set of libraries, for the life of the process
+from crossattn_ref.judge.store import course_key
+from crossattn_ref.judge.verdict import Verdict
 
 
 class Repair(NbGraderPreprocessor):
@@ -67,29 +66,26 @@ class Judge(NbGraderPreprocessor):
 
     def verdict(self, nb, subject: str, notebook: str) -> Verdict:
         """Judge a repaired notebook, or find the verdict of an earlier run."""
-        course = Path(self.course)
-        assignment = assignments.read(course / self.source / subject / f"{notebook}.ipynb")
-        cells = [(cell.id, cell.source) for cell in nb.cells if cell.cell_type == "code"]
-        key = course_key(course / self.key)
-        store = Store(course / self.results, key, "none" if self.unsafe else "bubblewrap")
-        submission = content(cells)
-        name = store.name(submission, assignment)
-        found = store.get(name)
-        if found is None:
-            found = judge(submission, cells, assignment, key, self._kernel(assignment), self._limits())
-            store.put(name, found, {c.exercise: seed(key, c.exercise, submission) for c in assignment.checks.values()})
-        return found
+        source = Path(self.course) / self.source / subject / f"{notebook}.ipynb"
+        return examiner(self).verdict(assignment.read(source), code_cells(nb))
 
-    def _limits(self):
-        """Take the limits that a course may set."""
-        names = {field.name for field in dataclasses.fields(sandbox.Limits)} & set(self.trait_names(config=True))
-        return sandbox.Limits(**{name: getattr(self, name) for name in names})
 
-    def _kernel(self, assignment):
-        about = (assignment.libraries, assignment.modules, self.unsafe)
-        if about not in _KERNELS or not _KERNELS[about].alive:
-            _KERNELS[about] = sandbox.start(assignment.libraries, assignment.modules, unsafe=self.unsafe)
-        return _KERNELS[about]
+def code_cells(nb: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """List what a notebook says: the (id, source) of its code cells, in order."""
+    return [(cell.id, cell.source) for cell in nb.cells if cell.cell_type == "code"]
+
+
+def examiner(judge: Judge) -> Examiner:
+    """Make what judges for a plugin as it is configured; the same one for the same settings."""
+    course = Path(judge.course).resolve()
+    named = {field.name for field in dataclasses.fields(sandbox.Limits)} & set(judge.trait_names(config=True))
+    limits = sandbox.Limits(**{name: getattr(judge, name) for name in named})
+    return _examiner(course_key(course / judge.key), course / judge.results, limits, judge.unsafe)
+
+
+@functools.cache
+def _examiner(*settings):
+    return Examiner(*settings)
 
 
 class Quiet(NbGraderPreprocessor):

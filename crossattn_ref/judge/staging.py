@@ -50,7 +50,11 @@ def releases(course: Path, subject: str, folder: str = "exercises") -> dict[str,
             f"{place} holds no notebook: release the assignment first (nbgrader generate_assignment {subject}). "
             f"Assignments in solutions/: {known}"
         )
-    return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    try:
+        return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        release = f"nbgrader generate_assignment {subject} --force"
+        raise BadCourse(f"{place} holds a notebook that cannot be read ({error}); make it anew: {release}") from error
 
 
 def students(course: Path, wanted: tuple[str, ...] = ()) -> list[str]:
@@ -58,7 +62,8 @@ def students(course: Path, wanted: tuple[str, ...] = ()) -> list[str]:
     place = course / "submitted"
     if not place.is_dir():
         raise BadCourse(f"{place} does not exist: collect the submissions as submitted/<student>/<assignment>/*.ipynb")
-    there = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+    folders = (path for path in place.iterdir() if path.is_dir() or path.is_symlink())
+    there = sorted(path.name for path in folders if not path.name.startswith("."))
     if unknown := sorted(set(wanted) - set(there)):
         raise BadCourse(f"no student {unknown[0]!r} in {place}; there are: {', '.join(there[:20]) or 'none'}")
     return [name for name in there if not wanted or name in wanted]

@@ -69,12 +69,24 @@ def judge(
         verdict = _judged(submission, cells, assignment, key, kernel, limits)
     except NoSandbox:  # something else on this machine may have ended it
         verdict = _judged(submission, cells, assignment, key, kernel, limits)
+    _fill_up(verdict, assignment)
+    verdict.seconds = time.monotonic() - started
+    return verdict
+
+
+def unjudged(assignment: Notebook, reason: str) -> Verdict:
+    """Make the verdict on a notebook that could not be judged: no points, and a human has to look."""
+    verdict = Verdict(flags=[reason])
+    _fill_up(verdict, assignment)
+    return verdict
+
+
+def _fill_up(verdict, assignment):
+    """Report each check that was not reached."""
     for check in assignment.checks.values():
         if check.cell not in verdict.reports:
             verdict.reports[check.cell] = Report(check.exercise, 0.0, (), remarks=(_unreached(verdict),))
             verdict.points[check.cell] = 0.0
-    verdict.seconds = time.monotonic() - started
-    return verdict
 
 
 def _judged(submission, cells, assignment, key, kernel, limits):
@@ -165,10 +177,10 @@ def _report(name: str, exercise: Exercise, subject: RemoteSubject, drawn: int) -
     by_lot(name, exercise, subject, drawn)
     report = examine(name, exercise, subject, drawn)
     unexplained = report.score < 1 and not report.diagnosis
-    return _told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
+    return told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
 
 
-def _told(report: Report) -> Report:
+def told(report: Report) -> Report:
     """Keep of a report what a learner may see and a file can hold: no drawn input, no function."""
     findings = tuple(replace(finding, counterexample={}) for finding in report.findings)
     return replace(report, findings=findings, diagnosis=tuple(replace(m, wrong=None) for m in report.diagnosis))
