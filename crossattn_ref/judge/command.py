@@ -76,7 +76,7 @@ def _graded(arguments, judges):
             progress=_Bar(),
         )
     except (BadCourse, NoAssignment, NoSandbox, NotRecorded) as error:
-        return _failed(error)
+        return _failed(printable(str(error)))  # it may name folders as students have named them
     except KeyboardInterrupt:
         print("crossattn grade: stopped; run the same command again to go on where it was", file=sys.stderr)
         return 130

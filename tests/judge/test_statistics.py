@@ -1,8 +1,9 @@
 """Class statistics, counted by hand."""
 
 import csv
+import os
 
-from crossattn_ref.judge.statistics import Attempt, Log, read, tally, until_solved, write
+from crossattn_ref.judge.statistics import Attempt, Log, code, read, tally, until_solved, write
 
 
 def attempt(student, score=0.5, *mistakes, signature="", content="1", exercise="attention/softmax"):
@@ -20,6 +21,12 @@ RECORD = [
     attempt("eve", 1.0, content="8"),
     attempt("eve", 0.0, "no scale", content="9", exercise="attention/attention"),
 ]
+
+
+def test_every_name_that_a_folder_can_have_gets_a_code_of_its_own():
+    names = ["ada", "Ada", "ådä", "=1+1", "a\nb", os.fsdecode(b"\xff"), os.fsdecode(b"\xfe")]
+    assert len({code(b"key", name) for name in names}) == len(names)
+    assert code(b"key", "ada") != code(b"another", "ada")
 
 
 def test_a_mistake_counts_once_for_each_student_and_once_for_each_attempt():
