@@ -1,8 +1,8 @@
 """What grading a class costs: seconds per student with one and two judging processes, the writer's own, and memory.
 
-Seconds are those of the steady state, between a student near the start and the last one: the start of the command is
-no part of them. The writer's own is what a second run takes, which finds every verdict. Memory is the proportional
-set size of a judging process together with its sandbox, the largest that was seen.
+Seconds are those between the first student and the last: the start of the command is no part of them. The writer's own
+is what a second run takes, which finds every verdict. Memory is the proportional set size of a judging process together
+with its sandbox, the largest that was seen. All in turn, round after round.
 """
 
 import shutil
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # what runs inside the sandbox, where alone it can be importe
 
 PACKAGES = ("nbgrader", "numpy", "torch")
 SUBJECTS = {"numpy": "attention", "torch": "encoder"}
-SKIPPED = 5  # students at the start, while processes still load
 
 
 def hardware() -> dict[str, str]:
@@ -32,28 +31,32 @@ def hardware() -> dict[str, str]:
     return {"isolation": "none" if sandbox.missing() else "bubblewrap"}
 
 
-def measure(*, students: int = 25) -> Iterator[Measurement]:
+def measure(*, students: int = 25, rounds: int = 3) -> Iterator[Measurement]:
     """Grade a class of each kind with one worker, with two, and again."""
-    for case, subject in SUBJECTS.items():
+    for kind, subject in SUBJECTS.items():
         with tempfile.TemporaryDirectory(prefix="class-") as folder:
             course = classroom.course(Path(folder) / "course", subject, students)
+            samples = [_round(course, subject) for _ in range(rounds)]
+        for case, metric, unit in samples[0]:
+            values = [one[case, metric, unit] for one in samples]
             about = {"assignment": subject, "students": students}
-            for workers in (1, 2):
-                shutil.rmtree(course / "_build", ignore_errors=True)
-                seconds, memory = _graded(course, subject, workers)
-                more = about | {"workers": workers}
-                yield _figure(f"{case}/workers/{workers}", "seconds", "s per student", seconds, more)
-                yield _figure(f"{case}/workers/{workers}", "memory_per_worker", "MiB", [max(memory) / workers], more)
-            seconds, _ = _graded(course, subject, 1)
-            yield _figure(f"{case}/writer", "seconds", "s per student", seconds, about)
+            yield Measurement(case=f"{kind}/{case}", metric=metric, unit=unit, samples=values, seeds=[], more=about)
 
 
-def _figure(case, metric, unit, samples, more):
-    return Measurement(case=case, metric=metric, unit=unit, samples=samples, seeds=[], more=more)
+def _round(course, subject):
+    """Grade a class anew with one worker, anew with two, and once more -> each figure by case, metric and unit."""
+    found = {}
+    for workers in (1, 2):
+        shutil.rmtree(course / "_build", ignore_errors=True)
+        seconds, memory = _graded(course, subject, workers)
+        found[f"workers/{workers}", "seconds", "s per student"] = seconds
+        found[f"workers/{workers}", "memory_per_worker", "MiB"] = memory / workers
+    found["writer", "seconds", "s per student"], _ = _graded(course, subject, 1)
+    return found
 
 
 def _graded(course, subject, workers):
-    """Grade -> seconds per student in the steady state, and samples of the memory of all judging processes."""
+    """Grade -> seconds per student after the first, and the largest memory of all judging processes, in MiB."""
     moments, memory, over = [], [0.0], threading.Event()
     watch = threading.Thread(target=_watch, args=(memory, over))
     watch.start()
@@ -62,7 +65,7 @@ def _graded(course, subject, workers):
     finally:
         over.set()
         watch.join()
-    return [(moments[-1] - moments[SKIPPED]) / (len(moments) - 1 - SKIPPED)], memory
+    return (moments[-1] - moments[0]) / (len(moments) - 1), max(memory)
 
 
 def _watch(memory, over):
