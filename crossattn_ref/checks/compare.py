@@ -12,12 +12,18 @@ FLOATS = (np.float32, np.float64)
 
 
 class Violation(Exception):
-    """A property that an answer does not have: a sentence for the learner, and the input that shows it."""
+    """A property that an answer does not have: a sentence for the learner, and the input that shows it.
 
-    def __init__(self, message: str, counterexample: Mapping[str, object] | None = None):
+    misconception names the mistake where this alone tells it, and no replay could: one that draws at random.
+    """
+
+    def __init__(
+        self, message: str, counterexample: Mapping[str, object] | None = None, misconception: str | None = None
+    ):
         super().__init__(message)
         self.message = message
         self.counterexample = dict(counterexample or {})
+        self.misconception = misconception
 
 
 def usable(outcome: Outcome, wanted: str = "array", counterexample: Mapping[str, object] | None = None) -> object:

@@ -45,7 +45,9 @@ class Row:
 
 def code(key: bytes, student: str) -> str:
     """Name a student by a code that only the course can trace back."""
-    return hmac.new(key, student.encode(errors="surrogateescape"), "sha256").hexdigest()[:12]  # a folder's name is bytes
+    return hmac.new(key, student.encode(errors="surrogateescape"), "sha256").hexdigest()[
+        :12
+    ]  # a folder's name is bytes
 
 
 def attempts(key: bytes, student: str, verdict: Verdict) -> list[Attempt]:
