@@ -44,7 +44,7 @@ class Row:
 
 
 def code(key: bytes, student: str) -> str:
-    """Name a student by a code that only the course can trace back."""
+    """Name a student by a code that only the course can trace back. Her folder may bear bytes that are no text."""
     return hmac.new(key, student.encode(errors="surrogateescape"), "sha256").hexdigest()[
         :12
     ]  # a folder's name is bytes
