@@ -13,7 +13,7 @@ from crossattn_ref.data.translation import Pair
 
 SPLITS = {"train": ("train",), "dev": ("val", "dev", "valid"), "test": ("test_2016_flickr", "test2016", "test")}
 _TOKENISED = ".lc.norm.tok"
-_WORD = re.compile(r"\w+(?:['’]\w+)?|[^\w\s]")
+_WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
 
 MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/tok/"
 MULTI30K_LICENCE = (

@@ -48,7 +48,7 @@ class History:
         return len(values) - 1 - values.index(min(values))
 
     def column(self, name: str) -> np.ndarray:
-        """Return a figure of every row, ready for plot.curves(run.column("step"), {"loss": run.column("loss")}, ...)."""
+        """Return a figure of every row: plot.curves(run.column("step"), {"loss": run.column("loss")}, ...) draws it."""
         return np.array([row[name] for row in self.rows], dtype=float)
 
     def as_dict(self) -> dict[str, Any]:
