@@ -44,15 +44,18 @@ class Recipe:
     n_subwords: int | None = None
 
 
-_GLASS_BOX = {"d_model": 64, "d_ff": 128, "n_encoder_layers": 2, "n_decoder_layers": 1, "n_cross_heads": 1}
 RECIPES = {
-    "glass-box": Recipe(
-        sizes=_GLASS_BOX, n_tokens=1000, plan=Plan(n_steps=1000, n_warmup=100, schedule="linear", validate_every=250)
+    "glass-box": Recipe(  # one decoder layer, one cross head: its weights are all there is to look at
+        sizes={"d_model": 64, "d_ff": 128, "n_encoder_layers": 2, "n_decoder_layers": 1, "n_cross_heads": 1},
+        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=5e-3, schedule="linear", validate_every=400),
+        n_tokens=700,
+        smoothing=0.0,
     ),
     "standard": Recipe(
         sizes={"d_model": 96, "d_ff": 192, "n_encoder_layers": 2, "n_decoder_layers": 2},
-        n_tokens=1000,
-        plan=Plan(n_steps=2000, n_warmup=100, schedule="linear", validate_every=250),
+        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=4e-3, schedule="linear", validate_every=400),
+        n_tokens=700,
+        smoothing=0.0,
     ),
     "text": Recipe(
         sizes={"d_model": 160, "d_ff": 480, "n_encoder_layers": 3, "n_decoder_layers": 3, "dropout": 0.25},
