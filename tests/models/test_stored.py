@@ -38,9 +38,7 @@ def test_a_tied_matrix_is_written_once_and_stays_tied(tmp_path):
 def test_weights_of_another_model_are_refused_and_nothing_changes(tmp_path):
     one = module()
     before = {name: weight.clone() for name, weight in one.state_dict().items()}
-    with pytest.raises(
-        stored.Unreadable, match=r"a file are of another model: 0\.weight has the shape \(4, 5\), and \(3"
-    ):
+    with pytest.raises(stored.Unreadable, match=r"a file are of another model: 0\.weight has the shape \(4, 5\)"):
         stored.load(one, stored.weights_of(module(width=4)), source="a file")
     with pytest.raises(stored.Unreadable, match=r"2\.bias stands only in one of the two"):
         stored.load(one, stored.weights_of(nn.Sequential(*module(), nn.Linear(2, 2))))
