@@ -82,7 +82,7 @@ def _steps_per_second(recipe: Recipe, pairs, seed, seconds):
     task = Translation(numbers, numbers, n_tokens=recipe.n_tokens, smoothing=recipe.smoothing, seed=seed)
     batches = task.epoch(0)[:10]
     calls = [_steps(one.train(), task, batches, recipe) for one in (model, Torchs(model))]
-    samples = side_by_side(calls, seconds=seconds, at_least=20, at_most=2000)
+    samples = side_by_side(calls, seconds=seconds, at_most=2000)
     return [1e6 / statistics.median(one) * len(batches) for one in samples]
 
 
