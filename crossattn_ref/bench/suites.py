@@ -1,8 +1,9 @@
 """The suites by name, and how one is run and recorded.
 
 A suite is a module of this package, named as the suite with _ for -. It offers measure(), which yields Measurements,
-PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor.
-One whose cases belong to another suite names that as SUITE. Running a suite replaces what its own command recorded.
+PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor. It may offer PARTS,
+callables by name that yield Measurements: then each can be measured alone. One whose cases belong to another suite
+names that as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else.
 """
 
 import datetime
@@ -21,13 +22,15 @@ SUITES = {
     "judge-scale": "2,000 submissions graded end to end: time, memory as it goes, on one worker and on two",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
     "throughput": "a class graded by stock nbgrader and by the judge, in turn; recorded in the suite grader",
+    "training": "a step of training beside one of torch.nn.Transformer wired to the same task, on one CPU thread",
+    "translation": "translators trained from nothing: exact match, alignment error, BLEU, and the time it took",
 }
 
 
-def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record]:
-    """Measure a suite, yield each record as it comes, and replace those of an earlier run when all are there.
+def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -> Iterator[records.Record]:
+    """Measure a suite or a part of it, yield each record as it comes, and replace them in its file when all are there.
 
-    Raises ValueError for an unknown suite, and where folder lies in no project.
+    Raises ValueError for an unknown suite or part, and where folder lies in no project.
     """
     if suite not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {suite!r}")
@@ -35,20 +38,21 @@ def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record
         raise ValueError(f"folder must lie in an existing folder, got {folder}: run this in a copy of the project")
     name = f"crossattn_ref.bench.{suite.replace('-', '_')}"
     module = importlib.import_module(name)
+    parts = getattr(module, "PARTS", {})
+    if part is not None and part not in parts:
+        raise ValueError(f"part must be one of {', '.join(parts) or 'none'} in {suite}, got {part!r}")
+    command = f"crossattn bench {suite}" + (f" --part {part}" if part else "")
     found = []
-    for measurement in module.measure():
-        found.append(_record(suite, name, module, measurement))
+    for measurement in parts[part]() if part else module.measure():
+        found.append(_record(suite, name, module, measurement, command))
         yield found[-1]
     into = getattr(module, "SUITE", suite)
-    others = [record for record in records.read(into, folder) if record.command != _command(suite)]
+    measured = {(record.case, record.metric) for record in found}
+    others = [r for r in records.read(into, folder) if r.command != command and (r.case, r.metric) not in measured]
     records.replace([*others, *found], folder, whole=True)
 
 
-def _command(suite):
-    return f"crossattn bench {suite}"
-
-
-def _record(suite, name, module, measurement):
+def _record(suite, name, module, measurement, command):
     files = records.files_of(name)
     return records.Record(
         suite=getattr(module, "SUITE", suite),
@@ -58,7 +62,7 @@ def _record(suite, name, module, measurement):
         samples=measurement.samples,
         unit=measurement.unit,
         seeds=measurement.seeds,
-        command=_command(suite),
+        command=command,
         files=files,
         code=records.code_of(files),
         versions=measure.versions(*module.PACKAGES),

@@ -104,7 +104,8 @@ class LayerConfig:
     norm says where the layer norm stands: "post" after each residual sum, as in the paper's text (section 5.4 and
     equation LayerNorm(x + Sublayer(x)) of section 3.1), or "pre" before each sublayer, x + Sublayer(LayerNorm(x)),
     as in its published code; then the last layer's output still needs a norm. See Xiong et al., On Layer
-    Normalization in the Transformer Architecture (2020). positions goes to self-attention, d_memory to cross-attention.
+    Normalization in the Transformer Architecture (2020). positions goes to self-attention, d_memory to cross-attention,
+    and so does n_cross_heads, n_heads unless given.
 
     Raises ValueError for another norm, and for a d_ff below 1; MultiHeadAttention checks the other sizes.
     """
@@ -112,6 +113,7 @@ class LayerConfig:
     d_model: int = 128
     n_heads: int = 4
     n_kv_heads: int | None = None
+    n_cross_heads: int | None = None
     d_memory: int | None = None
     d_ff: int = 512
     dropout: float = 0.1
@@ -143,6 +145,10 @@ class Residual(nn.Module):
         if self.pre:
             return x + sublayer(self.layer_norm(x))
         return self.layer_norm(x + sublayer(x))
+
+    def entering(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Return what the sublayer is given: norm(x), or x itself."""
+        return self.layer_norm(x) if self.pre else x
 
 
 class EncoderLayer(nn.Module):
@@ -191,19 +197,57 @@ class DecoderLayer(nn.Module):
         x = self.around_cross_attention(x, lambda x: self.cross_attention(x, memory, memory_mask))
         return self.around_feed_forward(x, self.feed_forward)
 
+    def step(
+        self,
+        x: Float[Tensor, "rows 1 D"],
+        memory: Memory,
+        past: Memory | None = None,
+        memory_mask: Bool[Tensor, "..."] | Lengths | None = None,
+    ) -> tuple[Float[Tensor, "rows 1 D"], Memory]:
+        """Decode the next position of every row, given the past that the step before returned -> (x, past).
+
+        memory is what cross_attention.remember made of B samples. Rows in a row share one: row i reads the memory of
+        sample i // (rows / B), as one more query of it, so that no memory is copied. The result is that of forward.
+        """
+
+        def read_past(x):
+            nonlocal past
+            past = self.self_attention.remember(x, past)
+            return self.self_attention(x, past)
+
+        def read_memory(x):
+            queries = x.view(memory.keys.shape[0], -1, x.shape[-1])  # (B, rows / B, D)
+            return self.cross_attention(queries, memory, memory_mask).view_as(x)
+
+        x = self.around_self_attention(x, read_past)
+        x = self.around_cross_attention(x, read_memory)
+        return self.around_feed_forward(x, self.feed_forward), past
+
+    def cross_weights(
+        self,
+        x: Float[Tensor, "B Nq D"],
+        memory: Float[Tensor, "B Nk Dm"] | Memory,
+        mask: Bool[Tensor, "..."] | Lengths | None = None,
+        memory_mask: Bool[Tensor, "..."] | Lengths | None = None,
+    ) -> Float[Tensor, "B H Nq Nk"]:
+        """Compute the weights with which forward, given the same, reads the memory."""
+        x = self.around_self_attention(x, lambda x: self.self_attention(x, mask=mask))
+        return self.cross_attention.weights(self.around_cross_attention.entering(x), memory, memory_mask)
+
 
 def _self_attention(config):
-    return _attention(config, positions=config.positions)
+    return _attention(config, config.n_heads, positions=config.positions)
 
 
 def _cross_attention(config):
-    return _attention(config, d_memory=config.d_memory)
+    n_heads = config.n_heads if config.n_cross_heads is None else config.n_cross_heads
+    return _attention(config, n_heads, d_memory=config.d_memory)
 
 
-def _attention(config, **options):
+def _attention(config, n_heads, **options):
     return MultiHeadAttention(
         config.d_model,
-        config.n_heads,
+        n_heads,
         n_kv_heads=config.n_kv_heads,
         dropout=config.dropout,
         attend=config.attend,
