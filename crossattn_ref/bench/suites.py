@@ -17,6 +17,7 @@ SUITES = {
     "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
+    "training": "a step of training beside one of torch.nn.Transformer wired to the same task, on one CPU thread",
     "translation": "translators trained from nothing: exact match, alignment error, BLEU, and the time it took",
 }
 

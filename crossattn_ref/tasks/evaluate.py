@@ -21,7 +21,7 @@ BEAM_PENALTY = gnmt(0.6)
 def translations(
     trained: Trained, sentences: Sequence[Sequence[str]], *, width: int = 1, batch: int = 100
 ) -> list[list[str]]:
-    """Translate sentences, rows of words, greedily or with a beam; a translation has at most twice the tokens, and 20."""
+    """Translate sentences, rows of words, greedily or with a beam -> rows of words, at most 2 Nk + 20 tokens each."""
     model, (src, tgt) = trained.model, trained.words
     device = next(model.parameters()).device
     numbers, found = [src.encode(sentence) for sentence in sentences], {}
@@ -61,7 +61,7 @@ def links(trained: Trained, pairs: Sequence[Pair], reading: Reading) -> list[set
 
 
 def best_reading(trained: Trained, pairs: Sequence[Pair]) -> Reading:
-    """Choose the layer and head with the lowest alignment error rate on pairs, which should be the development split."""
+    """Choose the layer and head with the lowest alignment error rate on pairs: those of the development split."""
     weights = _cross_weights(trained, pairs)
     readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
     return min(readings, key=lambda reading: _error(_read(weights, pairs, reading), pairs))

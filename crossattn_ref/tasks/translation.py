@@ -25,6 +25,8 @@ from crossattn_ref.train.history import History
 from crossattn_ref.train.loop import Plan, train
 from crossattn_ref.train.losses import cross_entropy
 
+SHIPPED = Path(__file__).parents[1] / "weights"
+
 Words = Vocabulary | Subwords
 Numbers = Sequence[tuple[list[int], list[int]]]
 
@@ -61,7 +63,7 @@ RECIPES = {
         sizes={"d_model": 160, "d_ff": 480, "n_encoder_layers": 3, "n_decoder_layers": 3, "dropout": 0.25},
         n_tokens=2000,
         n_subwords=6000,
-        plan=Plan(n_steps=6500, n_warmup=500, schedule="linear", validate_every=200),
+        plan=Plan(n_steps=4500, n_warmup=500, schedule="linear", validate_every=225),
     ),
 }
 
@@ -146,13 +148,27 @@ def learn(
     return Trained(model.eval(), words, history, about)
 
 
-def load(folder: Path) -> Trained:
-    """Read what learn wrote into a folder; FileNotFoundError, or stored.Unreadable, where it is not whole."""
+def load(folder: Path, *, config: TranslatorConfig | None = None) -> Trained:
+    """Read what learn wrote into a folder; with a config, only a translator of exactly that.
+
+    Raises FileNotFoundError, or stored.Unreadable, where it is not whole, or of another configuration.
+    """
     folder = Path(folder)
-    weights, about = stored.read(folder / "translator.safetensors")
-    model = Translator(TranslatorConfig(**about["model"]))
-    stored.load(model, weights, source=str(folder / "translator.safetensors"))
+    path = folder / "translator.safetensors"
+    weights, about = stored.read(path)
+    there, here = about["model"], asdict(config) if config else about["model"]
+    if differing := [
+        f"{name} is {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]
+    ]:
+        raise stored.Unreadable(f"{path} is of another configuration: {'; '.join(differing)}")
+    model = Translator(TranslatorConfig(**there))
+    stored.load(model, weights, source=str(path))
     return Trained(model.eval(), _read_words(folder / "words.json"), History(), about)
+
+
+def shipped(name: str = "glass-box") -> Trained:
+    """Load a translator that comes with the package, trained on the grammar: its `about` says how, and how well."""
+    return load(SHIPPED / name)
 
 
 class Translation:
