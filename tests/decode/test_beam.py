@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import secrets
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,49 +10,7 @@ from transformers import GenerationConfig
 from crossattn_ref.bench.decoding import Size, marian, translator_of
 from crossattn_ref.decode.beam import beam, best, gnmt, power
 from crossattn_ref.decode.sequential import greedy
-from crossattn_ref.models.translation import Translator, TranslatorConfig
-
-PAD, BOS, EOS = 0, 1, 2
-SEED = secrets.randbelow(2**31)
-
-
-@dataclass
-class Prefixes:
-    """A model that knows a sentence by all its tokens: its state is the prefix of every row, its memory a number."""
-
-    logits_of: object
-    n_tokens: int = 5
-
-    def start(self, memory, lengths, *, width=1):
-        rows = [(int(number), ()) for number in memory for _ in range(width)]
-        return _Rows(rows, width)
-
-    def step(self, tokens, state):
-        rows = [(number, (*prefix, token)) for (number, prefix), token in zip(state.rows, tokens.tolist(), strict=True)]
-        logits = torch.stack([self.logits_of(number, prefix) for number, prefix in rows])
-        return logits, _Rows(rows, state.width)
-
-
-@dataclass
-class _Rows:
-    rows: list
-    width: int
-
-    def select(self, rows):
-        return _Rows([self.rows[i] for i in rows.tolist()], len(rows) * self.width // len(self.rows))
-
-    def keep(self, sentences):
-        return _Rows([self.rows[b * self.width + w] for b in sentences.tolist() for w in range(self.width)], self.width)
-
-
-def random_model(seed, n_tokens=5):
-    """Logits drawn anew for every prefix, the same again for the same one."""
-
-    def logits_of(number, prefix):
-        key = hash((seed, number, prefix)) % 2**31
-        return 2 * torch.randn(n_tokens, generator=torch.Generator().manual_seed(key), dtype=torch.float64)
-
-    return Prefixes(logits_of, n_tokens)
+from tests.decode.toys import BOS, EOS, SEED, Prefixes, alone, random_model, translator
 
 
 def every_sentence(model, number, max_tokens):
@@ -90,22 +46,22 @@ def test_a_beam_finds_what_greedy_decoding_misses():
         return torch.tensor([math.log(shares[token]) if token in shares else -1e9 for token in range(5)])
 
     model = Prefixes(logits_of)
-    found = decoded(model, 1, width=2, max_tokens=3, penalty=power(0))[0]
+    found = decoded(model, 1, width=2, max_tokens=3, penalty=power(0.0))[0]
     assert found[0].tokens == (4,)
     assert found[0].log_prob == pytest.approx(math.log(0.4))
     assert found[0].ended
-    assert greedy(model, torch.arange(1), torch.ones(1), max_tokens=1)[0].tokens == (3,)
+    assert greedy(model, torch.arange(1), torch.ones(1, dtype=torch.long), max_tokens=1)[0].tokens == (3,)
 
 
 def test_penalties_are_worked_out_by_hand():
-    assert (power(0)(7), power(1)(7), power(0.5)(9)) == (1, 7, 3)
+    assert (power(0.0)(7), power(1.0)(7), power(0.5)(9)) == (1, 7, 3)
     assert (gnmt(1.0)(1), gnmt(1.0)(7), gnmt(0.0)(7)) == (1, 2, 1)
 
 
 # Against every sentence there is
 
 
-@pytest.mark.parametrize("penalty", [power(0), power(1), gnmt(0.6)], ids=["none", "mean", "gnmt"])
+@pytest.mark.parametrize("penalty", [power(0.0), power(1.0), gnmt(0.6)], ids=["none", "mean", "gnmt"])
 def test_a_beam_wide_enough_for_all_sentences_finds_the_best_of_all(penalty):
     model = random_model(SEED)
     found = decoded(model, width=81, max_tokens=4, penalty=penalty, exhaustive=True)
@@ -121,7 +77,7 @@ def test_a_beam_of_one_that_never_ends_is_greedy():
     model = random_model(SEED)
     (one,) = zip(*decoded(model, 3, width=1, max_tokens=5, eos=None), strict=True)
     assert [w.tokens for w in one] == [
-        w.tokens for w in greedy(model, torch.arange(3), torch.ones(3), max_tokens=5, eos=None)
+        w.tokens for w in greedy(model, torch.arange(3), torch.ones(3, dtype=torch.long), max_tokens=5, eos=None)
     ]
 
 
@@ -190,23 +146,6 @@ def test_a_translator_with_copied_weights_computes_the_logits_of_transformers():
 
 
 # What it must not depend on
-
-
-def translator(dtype=torch.float64):
-    torch.manual_seed(SEED)
-    config = TranslatorConfig(n_src_tokens=23, n_tgt_tokens=19, d_model=22, n_heads=2, d_ff=29, dropout=0.0)
-    model = Translator(config).to(dtype).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    lengths = torch.tensor([7, 3, 0, 5, 1])
-    return model, torch.randint(4, 23, (5, 7)), lengths
-
-
-def alone(write, model, src, lengths):
-    """Write for one source after the other, each cut to its length."""
-    for b, n in enumerate(lengths.tolist()):
-        own = lengths[b : b + 1]
-        yield write(model, model.encode(src[b : b + 1, :n], own), own)[0]
 
 
 @pytest.mark.parametrize("width", [1, 3])

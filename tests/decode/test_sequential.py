@@ -7,7 +7,7 @@ import torch
 
 from crossattn_ref.decode.model import without
 from crossattn_ref.decode.sequential import greedy, likeliest, nucleus, sample
-from tests.decode.test_beam import BOS, EOS, PAD, SEED, Prefixes, alone, random_model, translator
+from tests.decode.toys import BOS, EOS, PAD, SEED, Prefixes, alone, random_model, translator
 
 LOGITS = torch.tensor([[0.1, 0.2, 0.4, 0.05, 0.25]]).log()
 
@@ -20,7 +20,14 @@ def draws(n, **options):
     """Draw one token n times from LOGITS, PAD and BOS not ruled out."""
     generator = torch.Generator().manual_seed(SEED)
     written = sample(
-        Prefixes(fixed), torch.zeros(n), torch.ones(n), generator=generator, max_tokens=1, eos=None, never=(), **options
+        Prefixes(fixed),
+        torch.zeros(n),
+        torch.ones(n, dtype=torch.long),
+        generator=generator,
+        max_tokens=1,
+        eos=None,
+        never=(),
+        **options,
     )
     return torch.tensor([one.tokens[0] for one in written]).bincount(minlength=5) / n
 
@@ -69,11 +76,16 @@ def test_the_same_generator_draws_the_same_sentence_and_cold_draws_are_greedy():
 
     def drawn(seed, **options):
         generator = torch.Generator().manual_seed(seed)
-        return [w.tokens for w in sample(model, memory, torch.ones(4), generator=generator, max_tokens=8, **options)]
+        return [
+            w.tokens
+            for w in sample(
+                model, memory, torch.ones(4, dtype=torch.long), generator=generator, max_tokens=8, **options
+            )
+        ]
 
     assert drawn(1) == drawn(1)
     assert len({tuple(drawn(seed)) for seed in range(5)}) > 1
-    expected = [w.tokens for w in greedy(model, memory, torch.ones(4), max_tokens=8)]
+    expected = [w.tokens for w in greedy(model, memory, torch.ones(4, dtype=torch.long), max_tokens=8)]
     assert drawn(1, temperature=1e-4) == expected
     assert drawn(2, top_k=1) == expected
     assert drawn(3, top_p=1e-9) == expected
@@ -83,7 +95,15 @@ def test_a_log_probability_is_that_of_the_model_whatever_was_drawn_from():
     model = random_model(SEED)
     generator = torch.Generator().manual_seed(SEED)
     for number, written in enumerate(
-        sample(model, torch.arange(3), torch.ones(3), generator=generator, max_tokens=6, temperature=0.3, top_k=2)
+        sample(
+            model,
+            torch.arange(3),
+            torch.ones(3, dtype=torch.long),
+            generator=generator,
+            max_tokens=6,
+            temperature=0.3,
+            top_k=2,
+        )
     ):
         total, prefix = 0.0, (BOS,)
         for token in (*written.tokens, EOS)[: len(written.tokens) + written.ended]:
@@ -96,7 +116,7 @@ def test_some_tokens_are_never_written_and_logits_stay_as_they_were():
     assert without(logits, (0, 2)).isinf().tolist() == [[True, False, True, False, False]]
     assert torch.equal(logits, LOGITS)
     model = random_model(SEED)
-    for written in greedy(model, torch.arange(9), torch.ones(9), max_tokens=6, never=(PAD, BOS, 4)):
+    for written in greedy(model, torch.arange(9), torch.ones(9, dtype=torch.long), max_tokens=6, never=(PAD, BOS, 4)):
         assert set(written.tokens) <= {3}
 
 
@@ -120,4 +140,6 @@ def test_nothing_is_left_out_where_nothing_is_asked_for():
 def test_choices_that_mean_nothing_are_refused(options, message):
     options = {"max_tokens": 3} | options
     with pytest.raises(ValueError, match=message):
-        sample(random_model(0), torch.arange(2), torch.ones(2), generator=torch.Generator(), **options)
+        sample(
+            random_model(0), torch.arange(2), torch.ones(2, dtype=torch.long), generator=torch.Generator(), **options
+        )
