@@ -17,7 +17,7 @@ TORCH_MODULES = [
     "crossattn_ref.attention.multihead",
     "crossattn_ref.decode",
     "crossattn_ref.models",
-    "crossattn_ref.train",
+    "crossattn_ref.train.losses",
 ]
 install_import_hook(TORCH_MODULES, "beartype.beartype")
 
