@@ -162,6 +162,15 @@ def test_sentences_of_a_ragged_batch_are_those_of_each_source_alone(width):
             assert [w.log_prob for w in several] == pytest.approx([w.log_prob for w in own], abs=1e-9)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
+def test_what_is_found_does_not_depend_on_how_long_the_others_take(alpha):
+    model, options = random_model(SEED), {"width": 2, "max_tokens": 9, "penalty": power(alpha)}
+    together = beam(model, torch.arange(30), torch.ones(30, dtype=torch.long), **options)
+    for number, several in enumerate(together):
+        (own,) = beam(model, torch.tensor([number]), torch.ones(1, dtype=torch.long), **options)
+        assert several == own, SEED
+
+
 def test_logits_of_a_ragged_batch_are_those_of_each_source_alone_in_float32():
     model, src, lengths = translator(torch.float32)
     tokens = torch.randint(3, 19, (4, 5))
@@ -202,6 +211,7 @@ def test_the_source_is_projected_once_and_its_bytes_depend_on_neither_width_nor_
 @pytest.mark.parametrize(("n_tokens", "count"), [(3, 2), (255, 4), (256 * 5, 4), (256 * 9 + 7, 8), (256 * 3, 700)])
 def test_the_best_tokens_are_those_of_a_full_sort(n_tokens, count):
     logits = torch.randn(5, n_tokens, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
+    logits[0, -2:] += 9  # where the last block is not full, the best must be found behind it, too
     values, tokens = best(logits, count)
     expected = logits.sort(dim=-1, descending=True)
     assert torch.equal(values, expected.values[:, :count])
