@@ -64,7 +64,9 @@ def disagreement(value: object, exact: object, rounded: object, wanted: str = "a
         return f"it contains NaN or inf {_places(~np.isfinite(value))}"
     error = np.abs(np.asarray(rounded, np.float64) - exact).max(initial=0.0)
     off = ~(np.abs(value - exact) <= max(FORGIVEN * error, FLOOR))
-    return f"the numbers are wrong {_places(off)}" if off.any() else None
+    if not off.any():
+        return None
+    return f"the numbers are wrong {_places(off)}" if off.ndim else "the number is wrong"
 
 
 def form(value: object, wanted: str = "array", dtypes: tuple = FLOATS) -> str | None:

@@ -66,11 +66,11 @@ def beam(
     search = _Search(len(lengths), width, tokens.device)
     for n in range(1, max_tokens + 1):
         logits, state = model.step(tokens, state)
-        grown = search.grow(without(logits, never), 1 + (eos is not None))
+        grown = search.grow(logits, never, 1 + (eos is not None))
         search.set_aside(grown, eos, penalty(n), last=n == max_tokens)
         search.go_on(grown, eos)
         least = max(penalty(m) for m in range(n, max_tokens + 1)) if exhaustive else penalty(n)
-        going = search.unfinished(least)
+        going = search.close(least)
         if n == max_tokens or not len(going):
             break
         if 2 * len(going) <= len(search.written):
@@ -104,9 +104,9 @@ class _Search:
         self.log_probs = torch.full((batch, width), -math.inf, device=device, dtype=torch.float64)
         self.log_probs[:, 0] = 0.0  # at first all rows are the same, and one of them counts
 
-    def grow(self, logits, times):
+    def grow(self, logits, never, times):
         """Find the best continuations by one token, `times` as many as go on: some of them may end."""
-        values, tokens = best(logits, min(times * self.width, logits.shape[-1]))  # (rows, n)
+        values, tokens = best(without(logits, never), min(times * self.width, logits.shape[-1]))  # (rows, n)
         values = values.double() - logits.logsumexp(dim=-1, keepdim=True)
         n = values.shape[-1]
         totals = (self.log_probs.view(-1, 1) + values).view(len(self.written), -1)  # (B, W * n)
@@ -136,15 +136,18 @@ class _Search:
         past = self.written.gather(1, grown.parents[..., None].expand(-1, -1, self.written.shape[-1]))
         self.written = torch.cat([past, grown.tokens[..., None]], dim=-1)
 
-    def unfinished(self, penalty):
-        """Tell which of the sentences an open continuation could still improve."""
+    def close(self, penalty):
+        """Close the searches that no open continuation can improve, for good -> the others."""
         hopes = (self.log_probs[:, 0] / penalty).tolist()
         found = [self.aside[sentence] for sentence in self.sentences]
         going = [
             b for b, (hope, aside) in enumerate(zip(hopes, found, strict=True))
             if hope > -math.inf and (len(aside) < self.width or hope > aside[-1].score)
         ]  # fmt: skip
-        return torch.tensor(going, dtype=torch.long, device=self.written.device)
+        still = torch.zeros(len(hopes), 1, dtype=torch.bool, device=self.written.device)
+        still[going] = True
+        self.log_probs = self.log_probs.masked_fill(~still, -math.inf)  # whoever goes on waiting finds nothing more
+        return still[:, 0].nonzero()[:, 0]
 
     def keep(self, going):
         """Go on with these sentences alone."""
