@@ -1,5 +1,6 @@
 """Words as numbers: four that mean no word, and then the words of a corpus."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,15 @@ class Vocabulary:
             if number not in (PAD, BOS):
                 found.append(self.words[number])
         return found
+
+    def as_json(self) -> str:
+        """Return the words as text: Vocabulary.from_json(vocabulary.as_json()) is equal to it."""
+        return json.dumps(self.words, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Vocabulary":
+        """Make a vocabulary of what as_json returned."""
+        return cls(tuple(json.loads(text)))
 
     @cached_property
     def _numbers(self):
