@@ -15,6 +15,7 @@ from crossattn_ref.bench import measure
 SUITES = {
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
+    "summarization": "news about strangers: a model that may point at the text, and one that may not",
     "planted-bugs": "34 mistakes, each planted in a small translator: what training shows, and what decoding does",
 }
 
