@@ -9,6 +9,7 @@ from crossattn_ref.checks.subject import Foreign, Outcome
 FORGIVEN = 16  # times the error of the same formula computed in float32 throughout
 FLOOR = 1e-6  # and at least this much
 FLOATS = (np.float32, np.float64)
+INTEGERS = (np.int64, np.int32)
 
 
 class Violation(Exception):
@@ -40,16 +41,18 @@ def disagreement(value: object, exact: object, rounded: object, wanted: str = "a
     """Compare a value with the exact result -> None, or a sentence that never tells the expected numbers.
 
     exact and rounded are the right result in float64 and as the formula gives it in float32 throughout.
-    A tuple is compared item by item. Where the exact result is boolean, so must the value be. Where the rounded one
-    is in half precision, the value may be too.
+    A tuple is compared item by item. Where the exact result is boolean or integer, so must the value be. Where the
+    rounded one is in half precision, the value may be too. A single number may be one of Python's.
     """
     if isinstance(exact, tuple):
         return _tuple_disagreement(value, exact, rounded, wanted)
+    if isinstance(value, float) and exact.ndim == 0:
+        value = np.float64(value)
     if problem := form(value, wanted, _dtypes(exact, rounded)):
         return problem
     if value.shape != exact.shape:
         return f"it returned shape {value.shape}, where {exact.shape} is wanted"
-    if exact.dtype == bool:
+    if exact.dtype.kind in "biu":
         return f"it is wrong {_places(value != exact)}" if (value != exact).any() else None
     if (~np.isfinite(value) & np.isfinite(exact)).any():
         return f"it contains NaN or inf {_places(~np.isfinite(value))}"
@@ -91,6 +94,8 @@ def _dtypes(exact, rounded):
     """Which dtypes a value may have, beside an exact result and the same one rounded."""
     if exact.dtype == bool:
         return (np.bool_,)
+    if exact.dtype.kind in "iu":
+        return INTEGERS
     return (np.float16, *FLOATS) if rounded.dtype == np.float16 else FLOATS
 
 

@@ -116,6 +116,20 @@ class Ask:
             raise Violation(f"your test returned {value!r}; it must return True or False")
         return bool(value)
 
+    def probed(self, target: Callable, rng: np.random.Generator) -> object:
+        """Hand target to an answer that uses it, as answer(target, rng) -> what it returns."""
+        return self._usable(self._subject.probe(target, int(rng.integers(2**32))), {})
+
+    def probe_matches(self, target: Callable, rng: np.random.Generator) -> None:
+        """As probed, and compare with what the reference makes of the same target and chance."""
+        seed = int(rng.integers(2**32))
+        value = self._usable(self._subject.probe(target, seed), {})
+        exact, rounded = (
+            self._exercise.local(answer).probe(target, seed).value
+            for answer in (self._exercise.reference, self._exercise.plain)
+        )
+        self._compare(value, exact, rounded, {})
+
     def _right(self, answer, dtype, args):
         """What a right answer returns when it is given args in a dtype."""
         return self._exercise.local(answer).call(*(_cast(arg, dtype) for arg in args.values())).value

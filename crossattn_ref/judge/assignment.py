@@ -10,7 +10,9 @@ import nbformat
 from crossattn_ref.checks.table import find
 
 _MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
-IMPORTABLE = {"encoder": _MULTIHEAD, "cross-attention": _MULTIHEAD}  # what notebooks may import of crossattn_ref
+_BLOCKS = (*_MULTIHEAD, "models/__init__.py", "models/blocks.py")
+# What notebooks may import of crossattn_ref.
+IMPORTABLE = {"encoder": _MULTIHEAD, "cross-attention": _MULTIHEAD, "translation": _BLOCKS}
 
 
 @dataclass(frozen=True)
