@@ -12,9 +12,9 @@ from crossattn_ref.data import digits
 NAMED = {bug.name: bug for bug in BUGS}
 SEES_ITS_ANSWER = {
     "softmax-over-queries", "cross-softmax-over-queries", "double-softmax", "fill-0", "fill-typo", "mask-after-softmax",
-    "no-causal-mask", "causal-off-by-one", "own-keys-and-values", "own-values", "heads-viewed",
-    "heads-merged-untransposed", "labels-not-shifted",
+    "no-causal-mask", "causal-off-by-one", "heads-viewed", "heads-merged-untransposed", "labels-not-shifted",
 }  # fmt: skip
+SEES_SOME = {"own-keys-and-values", "own-values"}
 ONLY_IN_TRAINING = {"memory-detached", "padding-counted", "dropout-in-use", "labels-not-shifted"}
 
 
@@ -42,7 +42,10 @@ def test_which_bugs_show_a_fresh_model_its_answer(bug):
     with torch.no_grad():
         setup = planted(bug, 0)
         seen = planted_bugs._sees_answer(setup, *batch(n=50))
-    assert seen == (100.0 if bug.name in SEES_ITS_ANSWER else 0.0)
+    if bug.name in SEES_SOME:
+        assert 20 < seen < 100  # those whose answer does not stand beyond the length of the source
+    else:
+        assert seen == (100.0 if bug.name in SEES_ITS_ANSWER else 0.0)
 
 
 def test_a_detached_memory_gives_the_encoder_no_gradient():
