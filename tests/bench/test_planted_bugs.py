@@ -80,6 +80,7 @@ def test_a_bug_of_one_model_leaves_the_next_model_right():
     torch.testing.assert_close(logits(planted(RIGHT, 0)), before, rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_values_of_ones_own_do_not_fit_as_soon_as_one_writes():
     src, lengths, _ = batch()
     for name in ("own-values", "own-keys-and-values"):
@@ -129,6 +130,7 @@ def test_a_measurement_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     assert found[2].more == {"bug": "scores not divided at all", "raised": "ValueError: no"}
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_a_short_run_of_the_whole_measurement():
     outcome = planted_bugs.run(NAMED["no-causal-mask"], 0, steps=2)
     assert outcome.sees_answer == 100.0
