@@ -127,11 +127,15 @@ def hand_in(course: Path, assignment: str, submission: Submission) -> None:
 
 
 def grade(course: Path, assignment: str) -> None:
-    """Autograde what was handed in, write feedback pages, and export the marks to grades.csv.
+    """Autograde what was handed in.
 
     The class is our own, so where there is no sandbox it is graded without one, and each report says so.
     """
     nbgrader(course, "autograde", assignment, f"--Judge.unsafe={sandbox.missing() is not None}")
+
+
+def give_back(course: Path, assignment: str) -> None:
+    """Write feedback pages, and export the marks to grades.csv."""
     nbgrader(course, "generate_feedback", assignment)
     nbgrader(course, "export", "--to", "grades.csv")
 
@@ -197,6 +201,7 @@ def main() -> None:
     if reason := sandbox.missing():
         print(f"The sample class is our own, and is graded without a sandbox here: {reason}")
     grade(course, assignment)
+    give_back(course, assignment)
     summary = table(results(course, assignment), {submission.student: submission.about for submission in handed_in})
     (course / "summary.txt").write_text(f"{summary}\n", encoding="utf-8")
     print(summary)

@@ -1,7 +1,8 @@
 """The suites by name, and how one is run and recorded.
 
 A suite is a module of this package, named as the suite with _ for -. It offers measure(), which yields Measurements,
-PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor.
+PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor. It may offer PARTS,
+callables by name that yield Measurements: then each can be measured alone, and the records of the others stay.
 """
 
 import datetime
@@ -17,13 +18,15 @@ SUITES = {
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
     "summarization": "news about strangers: a model that may point at the text, and one that may not",
     "planted-bugs": "34 mistakes, each planted in a small translator: what training shows, and what decoding does",
+    "training": "a step of training beside one of torch.nn.Transformer wired to the same task, on one CPU thread",
+    "translation": "translators trained from nothing: exact match, alignment error, BLEU, and the time it took",
 }
 
 
-def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record]:
-    """Measure a suite, yield each record as it comes, and replace the suite's file when all are there.
+def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -> Iterator[records.Record]:
+    """Measure a suite or a part of it, yield each record as it comes, and replace them in its file when all are there.
 
-    Raises ValueError for an unknown suite, and where folder lies in no project.
+    Raises ValueError for an unknown suite or part, and where folder lies in no project.
     """
     if suite not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {suite!r}")
@@ -31,14 +34,18 @@ def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record
         raise ValueError(f"folder must lie in an existing folder, got {folder}: run this in a copy of the project")
     name = f"crossattn_ref.bench.{suite.replace('-', '_')}"
     module = importlib.import_module(name)
+    parts = getattr(module, "PARTS", {})
+    if part is not None and part not in parts:
+        raise ValueError(f"part must be one of {', '.join(parts) or 'none'} in {suite}, got {part!r}")
+    command = f"crossattn bench {suite}" + (f" --part {part}" if part else "")
     found = []
-    for measurement in module.measure():
-        found.append(_record(suite, name, module, measurement))
+    for measurement in parts[part]() if part else module.measure():
+        found.append(_record(suite, name, module, measurement, command))
         yield found[-1]
-    records.replace(found, folder, whole=True)
+    records.replace(found, folder, whole=not parts)
 
 
-def _record(suite, name, module, measurement):
+def _record(suite, name, module, measurement, command):
     files = records.files_of(name)
     return records.Record(
         suite=suite,
@@ -48,7 +55,7 @@ def _record(suite, name, module, measurement):
         samples=measurement.samples,
         unit=measurement.unit,
         seeds=measurement.seeds,
-        command=f"crossattn bench {suite}",
+        command=command,
         files=files,
         code=records.code_of(files),
         versions=measure.versions(*module.PACKAGES),

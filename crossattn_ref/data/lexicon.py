@@ -115,3 +115,17 @@ DETERMINERS = {  # English (singular, plural) -> French (m. singular, f. singula
     ("every", ""): ("chaque", "chaque", "", ""),
 }
 CLITICS = {"him": ("le", ""), "her": ("la", "e"), "them": ("les", "s")}  # with the ending that a participle takes
+
+
+def word_class(word: str) -> str:
+    """Name the class of a French word of the grammar; clitics are determiners by their form, as le and la are."""
+    return _CLASSES.get(word, "other")
+
+
+_CLASSES = (
+    {form: "determiner" for forms in DETERMINERS.values() for form in (*forms, "l'", "cet", "du", "des") if form}
+    | {form: "adjective" for adjective in ADJECTIVES for form in adjective.fr}
+    | {form: "noun" for noun in NOUNS for form in noun.fr}
+    | {form: "verb" for verb in VERBS for form in (*verb.present, *verb.future)}
+    | {verb.participle + ending: "verb" for verb in VERBS for _, ending in CLITICS.values()}
+)

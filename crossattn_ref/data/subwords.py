@@ -5,9 +5,9 @@ Source: Sennrich et al., Neural Machine Translation of Rare Words with Subword U
 
 from collections.abc import Iterable, Sequence
 
-from crossattn_ref.data.vocabulary import BOS, EOS, PAD, SPECIAL
+from crossattn_ref.data.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
 
-_END = "</w>"  # marks the last piece of a word
+_START = "▁"  # marks the first piece of a word
 
 
 class Subwords:
@@ -20,17 +20,16 @@ class Subwords:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_str(json)
+        self._tokenizer.encode_special_tokens = True  # text that looks like a special word is text
 
     @classmethod
     def learn(cls, sentences: Iterable[Sequence[str]], *, size: int) -> "Subwords":
         """Learn `size` pieces, the special ones included, from sentences; for two languages, from those of both."""
         from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-        tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[3], end_of_word_suffix=_END))
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        trainer = trainers.BpeTrainer(
-            vocab_size=size, special_tokens=list(SPECIAL), end_of_word_suffix=_END, show_progress=False
-        )
+        tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[UNK]))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_START)
+        trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
         tokenizer.train_from_iterator((" ".join(sentence) for sentence in sentences), trainer)
         return cls(tokenizer.to_str())
 
@@ -49,7 +48,7 @@ class Subwords:
                 break
             if number not in (PAD, BOS):
                 pieces.append(self._tokenizer.id_to_token(int(number)))
-        return "".join(pieces).replace(_END, " ").replace(SPECIAL[3], f"{SPECIAL[3]} ").split()
+        return "".join(pieces).replace(_START, " ").split()
 
     def as_json(self) -> str:
         """Return all there is to know, as text: Subwords(subwords.as_json()) is equal to it."""

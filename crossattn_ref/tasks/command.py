@@ -56,10 +56,12 @@ def _train(arguments):
     from crossattn_ref.tasks import translation
     from crossattn_ref.train.progress import Bar
 
-    recipe = _recipe(arguments)
+    name, recipe = _recipe(arguments)
     data = Path(arguments.data).name
-    about = {"data": data} | ({} if data == "grammar" else {"src": arguments.src, "tgt": arguments.tgt})
-    folder = arguments.folder or Path("runs", "-".join([*map(str, about.values()), f"seed{arguments.seed}"]))
+    about = {"data": data, "recipe": name}
+    if data != "grammar":
+        about |= {"src": arguments.src, "tgt": arguments.tgt}
+    folder = arguments.folder or _folder(about, arguments.seed)
     splits = translation.corpus(arguments.data, src=arguments.src, tgt=arguments.tgt, folder=arguments.corpus)
     trained = translation.learn(
         recipe, splits, seed=arguments.seed, folder=folder, device=arguments.device, about=about, show=Bar()
@@ -73,12 +75,19 @@ def _train(arguments):
     return 0
 
 
+def _folder(about, seed):
+    """Name a run: runs/grammar-glass-box-seed0, runs/multi30k-en-de-seed0."""
+    names = [about["data"], *([about["src"], about["tgt"]] if "src" in about else [about["recipe"]])]
+    return Path("runs", "-".join([*names, f"seed{seed}"]))
+
+
 def _recipe(arguments):
     from dataclasses import replace
 
     from crossattn_ref.tasks.translation import RECIPES
 
-    recipe = RECIPES[arguments.recipe or ("glass-box" if arguments.data == "grammar" else "text")]
+    name = arguments.recipe or ("glass-box" if arguments.data == "grammar" else "text")
+    recipe = RECIPES[name]
     if arguments.steps is None:
-        return recipe
-    return replace(recipe, plan=replace(recipe.plan, n_steps=arguments.steps))
+        return name, recipe
+    return name, replace(recipe, plan=replace(recipe.plan, n_steps=arguments.steps))

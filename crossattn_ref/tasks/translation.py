@@ -25,6 +25,8 @@ from crossattn_ref.train.history import History
 from crossattn_ref.train.loop import Plan, train
 from crossattn_ref.train.losses import cross_entropy
 
+SHIPPED = Path(__file__).parents[1] / "weights"
+
 Words = Vocabulary | Subwords
 Numbers = Sequence[tuple[list[int], list[int]]]
 
@@ -44,21 +46,24 @@ class Recipe:
     n_subwords: int | None = None
 
 
-_GLASS_BOX = {"d_model": 64, "d_ff": 128, "n_encoder_layers": 2, "n_decoder_layers": 1, "n_cross_heads": 1}
 RECIPES = {
-    "glass-box": Recipe(
-        sizes=_GLASS_BOX, n_tokens=1000, plan=Plan(n_steps=1000, n_warmup=100, schedule="linear", validate_every=250)
+    "glass-box": Recipe(  # one decoder layer, one cross head: its weights are all there is to look at
+        sizes={"d_model": 64, "d_ff": 128, "n_encoder_layers": 2, "n_decoder_layers": 1, "n_cross_heads": 1},
+        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=5e-3, schedule="linear", validate_every=400),
+        n_tokens=700,
+        smoothing=0.0,
     ),
     "standard": Recipe(
         sizes={"d_model": 96, "d_ff": 192, "n_encoder_layers": 2, "n_decoder_layers": 2},
-        n_tokens=1000,
-        plan=Plan(n_steps=2000, n_warmup=100, schedule="linear", validate_every=250),
+        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=4e-3, schedule="linear", validate_every=400),
+        n_tokens=700,
+        smoothing=0.0,
     ),
     "text": Recipe(
         sizes={"d_model": 160, "d_ff": 480, "n_encoder_layers": 3, "n_decoder_layers": 3, "dropout": 0.25},
         n_tokens=2000,
         n_subwords=6000,
-        plan=Plan(n_steps=6500, n_warmup=500, schedule="linear", validate_every=200),
+        plan=Plan(n_steps=4500, n_warmup=500, schedule="linear", validate_every=225),
     ),
 }
 
@@ -143,13 +148,27 @@ def learn(
     return Trained(model.eval(), words, history, about)
 
 
-def load(folder: Path) -> Trained:
-    """Read what learn wrote into a folder; FileNotFoundError, or stored.Unreadable, where it is not whole."""
+def load(folder: Path, *, config: TranslatorConfig | None = None) -> Trained:
+    """Read what learn wrote into a folder; with a config, only a translator of exactly that.
+
+    Raises FileNotFoundError, or stored.Unreadable, where it is not whole, or of another configuration.
+    """
     folder = Path(folder)
-    weights, about = stored.read(folder / "translator.safetensors")
-    model = Translator(TranslatorConfig(**about["model"]))
-    stored.load(model, weights, source=str(folder / "translator.safetensors"))
+    path = folder / "translator.safetensors"
+    weights, about = stored.read(path)
+    there, here = about["model"], asdict(config) if config else about["model"]
+    if differing := [
+        f"{name} is {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]
+    ]:
+        raise stored.Unreadable(f"{path} is of another configuration: {'; '.join(differing)}")
+    model = Translator(TranslatorConfig(**there))
+    stored.load(model, weights, source=str(path))
     return Trained(model.eval(), _read_words(folder / "words.json"), History(), about)
+
+
+def shipped(name: str = "glass-box") -> Trained:
+    """Load a translator that comes with the package, trained on the grammar: its `about` says how, and how well."""
+    return load(SHIPPED / name)
 
 
 class Translation:

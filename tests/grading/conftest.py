@@ -1,4 +1,4 @@
-"""Every assignment graded once, by stock nbgrader: its sample class, its solutions, and its release as handed out."""
+"""Every assignment graded once, by nbgrader: its sample class, its solutions, and its release as handed out."""
 
 import shutil
 from dataclasses import dataclass
@@ -30,11 +30,14 @@ def graded(tmp_path_factory):
         if assignment not in done:
             course = tmp_path_factory.mktemp(assignment) / "course"
             grade.prepare(course, assignment)
-            for submission in grade.submissions(assignment):
+            handed_in = grade.submissions(assignment)
+            for submission in handed_in:
                 grade.hand_in(course, assignment, submission)
             _hand_in_folder(course, assignment, "the-solutions", course / "solutions")
             _hand_in_folder(course, assignment, "as-handed-out", course / "exercises")
             grade.grade(course, assignment)
+            if handed_in:  # there is a class that gets its pages back
+                grade.give_back(course, assignment)
             results = {result.student: result for result in grade.results(course, assignment)}
             done[assignment] = Graded(course, results)
         return done[assignment]
