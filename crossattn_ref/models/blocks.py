@@ -16,6 +16,7 @@ from torch.nn import functional
 from crossattn_ref.attention import dense
 from crossattn_ref.attention.inputs import Lengths
 from crossattn_ref.attention.multihead import Memory, MultiHeadAttention
+from crossattn_ref.models.past import Past
 
 
 def sinusoidal_positions(n: int, d_model: int, *, base: float = 10_000.0) -> Float[Tensor, "N D"]:
@@ -199,28 +200,31 @@ class DecoderLayer(nn.Module):
 
     def step(
         self,
-        x: Float[Tensor, "rows 1 D"],
+        x: Float[Tensor, "B W D"],
         memory: Memory,
-        past: Memory | None = None,
+        past: Past | None,
+        seen: Bool[Tensor, "B W n"],
         memory_mask: Bool[Tensor, "..."] | Lengths | None = None,
-    ) -> tuple[Float[Tensor, "rows 1 D"], Memory]:
-        """Decode the next position of every row, given the past that the step before returned -> (x, past).
+    ) -> tuple[Float[Tensor, "B W D"], Past]:
+        """Decode the next position of W continuations of each sample side by side -> (x, the past after it).
 
-        memory is what cross_attention.remember made of B samples. Rows in a row share one: row i reads the memory of
-        sample i // (rows / B), as one more query of it, so that no memory is copied. The result is that of forward.
+        past is what the step before returned, None at first, and seen tells which of its places, those of this step
+        included, each continuation descends from. memory is what cross_attention.remember made of the B samples:
+        the continuations read it as so many queries of one sample, so that no memory is copied.
+        The result is that of forward.
+        Raises ValueError where self-attention marks positions by itself: a place of the past is no position.
         """
+        if self.self_attention.positions is not None:
+            raise ValueError("positions must be None: in a past shared by continuations, place and position differ")
 
         def read_past(x):
             nonlocal past
-            past = self.self_attention.remember(x, past)
-            return self.self_attention(x, past)
-
-        def read_memory(x):
-            queries = x.view(memory.keys.shape[0], -1, x.shape[-1])  # (B, rows / B, D)
-            return self.cross_attention(queries, memory, memory_mask).view_as(x)
+            new = self.self_attention.remember(x)
+            past = Past(new) if past is None else past.grown(new)
+            return self.self_attention(x, past.memory, seen[:, None])
 
         x = self.around_self_attention(x, read_past)
-        x = self.around_cross_attention(x, read_memory)
+        x = self.around_cross_attention(x, lambda x: self.cross_attention(x, memory, memory_mask))
         return self.around_feed_forward(x, self.feed_forward), past
 
     def cross_weights(

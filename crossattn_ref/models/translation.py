@@ -17,6 +17,7 @@ from crossattn_ref.attention import dense
 from crossattn_ref.attention.inputs import Lengths
 from crossattn_ref.attention.multihead import Memory
 from crossattn_ref.models.blocks import DecoderLayer, EncoderLayer, LayerConfig, LearnedPositions, sinusoidal_positions
+from crossattn_ref.models.past import Past, descended, written
 
 ACTIVATIONS = {"relu": functional.relu, "gelu": functional.gelu, "silu": functional.silu}
 
@@ -64,21 +65,27 @@ class TranslatorConfig:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Where a decoder stands: what it has written (as keys and values), and the memory that it reads.
+    """Where a decoder stands: what it has written, and the memory that it reads, as keys and values of each layer.
 
-    memories and pasts hold one Memory for each layer. Those of the source are B long, projected once and never copied:
-    the `width` continuations of a sentence share its memory. Those of the past are rows = B * width long,
-    None before the first step. mask (B, 1, 1, Nk) says where the source may be read. Made by Translator.start.
+    memories are those of the source, B long, projected once and never copied: the `width` continuations of a sentence
+    share its memory. pasts are theirs, too, side by side, None before the first step; seen (B, width, places) tells
+    which places of a past each continuation descends from. mask (B, 1, 1, Nk) says where the source may be read.
+    Made by Translator.start.
     """
 
     memories: tuple[Memory, ...]
     mask: Bool[Tensor, "B 1 1 Nk"]
-    pasts: tuple[Memory | None, ...]
-    width: int = 1
+    pasts: tuple[Past | None, ...]
+    seen: Bool[Tensor, "B width places"]
     n_steps: int = 0
 
+    @property
+    def width(self) -> int:
+        """Count the continuations of a sentence."""
+        return self.seen.shape[1]
+
     def select(self, rows: Int[Tensor, " rows"]) -> "State":
-        """Go on with these rows, in this order; one may come several times, and width may change: only pasts move.
+        """Go on with these rows, in this order; one may come several times, and width may change. No past moves.
 
         Raises ValueError unless every sentence keeps equally many rows, all of them its own, sentence after sentence.
         """
@@ -87,13 +94,13 @@ class State:
         owners = torch.arange(batch, device=rows.device).repeat_interleave(width)
         if rest or width < 1 or not torch.equal(rows // self.width, owners):
             raise ValueError(f"rows must give each of {batch} sentences equally many of its own, got {rows.tolist()}")
-        return replace(self, pasts=_picked(self.pasts, rows), width=width)
+        return replace(self, seen=descended(self.seen, (rows % self.width).view(batch, width)))
 
     def keep(self, sentences: Int[Tensor, " kept"]) -> "State":
         """Go on with these sentences only, memories included, each with all of its rows: for when others are done."""
-        rows = (sentences[:, None] * self.width + torch.arange(self.width, device=sentences.device)).flatten()
-        memories, pasts = _picked(self.memories, sentences), _picked(self.pasts, rows)
-        return replace(self, memories=memories, mask=self.mask[sentences], pasts=pasts)
+        memories = tuple(Memory(memory.keys[sentences], memory.values[sentences]) for memory in self.memories)
+        pasts = tuple(past and past.keep(sentences) for past in self.pasts)
+        return replace(self, memories=memories, mask=self.mask[sentences], pasts=pasts, seen=self.seen[sentences])
 
 
 class Translator(nn.Module):
@@ -169,19 +176,21 @@ class Translator(nn.Module):
             raise ValueError(f"width must be at least 1, got {width}")
         mask = Lengths(lengths).mask(memory.shape[0], 1, memory.shape[1])
         memories = tuple(layer.cross_attention.remember(memory) for layer in self.decoder)
-        return State(memories, mask, pasts=(None,) * len(self.decoder), width=width)
+        seen = torch.empty(len(memory), width, 0, dtype=torch.bool, device=memory.device)
+        return State(memories, mask, pasts=(None,) * len(self.decoder), seen=seen)
 
     def step(self, tokens: Int[Tensor, " rows"], state: State) -> tuple[Float[Tensor, "rows V"], State]:
         """Compute the logits of what follows each row's newest token -> (logits, the state after it).
 
         Equal to the last position of decode over all tokens so far. Row i belongs to sentence i // width.
         """
-        x, pasts = self.tgt_embedding(tokens[:, None], first=state.n_steps), []
+        x = self.tgt_embedding(tokens[:, None], first=state.n_steps).view(*state.seen.shape[:2], -1)  # (B, width, D)
+        pasts, seen = [], written(state.seen)
         for layer, memory, before in zip(self.decoder, state.memories, state.pasts, strict=True):
-            x, past = layer.step(x, memory, before, state.mask)
+            x, past = layer.step(x, memory, before, seen, state.mask)
             pasts.append(past)
-        logits = self.output(self.decoder_norm(x[:, 0]))
-        return logits, replace(state, pasts=tuple(pasts), n_steps=state.n_steps + 1)
+        logits = self.output(self.decoder_norm(x)).flatten(0, 1)
+        return logits, replace(state, pasts=tuple(pasts), seen=seen, n_steps=state.n_steps + 1)
 
     def _masks(self, tgt, memory, lengths):
         causal = torch.ones(tgt.shape[1], tgt.shape[1], dtype=torch.bool, device=tgt.device).tril()
@@ -243,7 +252,3 @@ def _initialise(model):
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
-
-
-def _picked(memories, rows):
-    return tuple(memory and Memory(memory.keys[rows], memory.values[rows]) for memory in memories)

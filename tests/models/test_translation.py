@@ -201,7 +201,7 @@ def test_the_source_is_projected_once_per_layer_however_many_steps_and_beams():
         _, state = model.step(tgt[:, i].repeat_interleave(WIDTH), state)
     assert calls == [(B, NK, D)] * 3
     assert all(memory.keys.shape == (B, H, NK, D // H) for memory in state.memories)
-    assert all(past.keys.shape == (B * WIDTH, H, NQ, D // H) for past in state.pasts)
+    assert all(past.memory.keys.shape == (B, H, NQ * WIDTH, D // H) for past in state.pasts)
 
 
 def test_attention_may_be_computed_another_way():
