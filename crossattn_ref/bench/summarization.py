@@ -2,8 +2,8 @@
 
 A run trains a model of tasks.summarization, some minutes on one core, and lets it summarize two splits: "test", about
 anybody, and "strangers", about people whose names stand in no other text. Trained models are kept under _build until
-the code changes, so that a measurement that was interrupted goes on where it stopped; the one that the book loads,
-book/weights/summarization.safetensors, is a copy of pointing-0 from there.
+the code changes, so that a measurement that was interrupted goes on where it stopped; the one that comes with the
+package, weights/summarization.safetensors, is a copy of pointing-0 from there.
 """
 
 import time
