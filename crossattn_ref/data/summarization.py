@@ -1,6 +1,6 @@
 """Invented news and their summaries, which say which word of the text each of their words came from.
 
-A text holds six to ten facts, each about somebody who did something somewhere, in three word orders. One fact is
+A text holds three to five facts, each about somebody who did something somewhere, in three word orders. One fact is
 marked as the one that matters, by one of a few phrases; the summary says it in six words. Half of the surnames are
 known to everybody, and the others are invented anew, so that hardly any comes twice. Some people turn up twice.
 """
@@ -14,7 +14,7 @@ from crossattn_ref.data.translation import Pair
 from crossattn_ref.data.vocabulary import UNK, Vocabulary
 
 SIZES = {"train": 6000, "dev": 300, "test": 500, "strangers": 500}
-FEWEST, MOST = 6, 10  # facts in a text
+FEWEST, MOST = 3, 5  # facts in a text
 AT_LEAST = 100  # how often a word stands in the training split to have a number: an invented name never does
 KNOWN = (
     "Martin",
