@@ -14,6 +14,7 @@ from crossattn_ref import records
 from crossattn_ref.bench import measure
 
 SUITES = {
+    "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
     "summarization": "news about strangers: a model that may point at the text, and one that may not",

@@ -66,7 +66,7 @@ def beam(
     search = _Search(len(lengths), width, tokens.device)
     for n in range(1, max_tokens + 1):
         logits, state = model.step(tokens, state)
-        grown = search.grow(without(logits, never), 1 + (eos is not None))
+        grown = search.grow(logits, never, 1 + (eos is not None))
         search.set_aside(grown, eos, penalty(n), last=n == max_tokens)
         search.go_on(grown, eos)
         least = max(penalty(m) for m in range(n, max_tokens + 1)) if exhaustive else penalty(n)
@@ -104,9 +104,9 @@ class _Search:
         self.log_probs = torch.full((batch, width), -math.inf, device=device, dtype=torch.float64)
         self.log_probs[:, 0] = 0.0  # at first all rows are the same, and one of them counts
 
-    def grow(self, logits, times):
+    def grow(self, logits, never, times):
         """Find the best continuations by one token, `times` as many as go on: some of them may end."""
-        values, tokens = best(logits, min(times * self.width, logits.shape[-1]))  # (rows, n)
+        values, tokens = best(without(logits, never), min(times * self.width, logits.shape[-1]))  # (rows, n)
         values = values.double() - logits.logsumexp(dim=-1, keepdim=True)
         n = values.shape[-1]
         totals = (self.log_probs.view(-1, 1) + values).view(len(self.written), -1)  # (B, W * n)

@@ -7,13 +7,14 @@ are; rows = B * W, the continuations of one sentence in a row.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
+@runtime_checkable
 class State(Protocol):
     """Where a model stands after some steps."""
 
@@ -24,6 +25,7 @@ class State(Protocol):
         """Go on with these sentences alone."""
 
 
+@runtime_checkable
 class Model(Protocol):
     """What can be decoded: models.translation.Translator, or anything else with these two."""
 
