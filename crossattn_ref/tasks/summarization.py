@@ -22,7 +22,7 @@ from crossattn_ref.train.history import History
 from crossattn_ref.train.loop import Plan, train
 
 SIZES = {"d_model": 64, "d_ff": 128, "n_encoder_layers": 2, "n_decoder_layers": 1, "n_cross_heads": 1, "shared": True}
-PLAN = Plan(n_steps=2000, n_warmup=150, peak_rate=4e-3, schedule="linear", validate_every=500)
+PLAN = Plan(n_steps=1500, n_warmup=150, peak_rate=5e-3, schedule="linear", validate_every=500)
 LONGEST = 8  # words of a summary, its end mark included, and one to spare
 TEXTS = 32  # in a batch
 
