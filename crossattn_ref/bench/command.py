@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for record in suites.run(arguments.suite, part=arguments.part, folder=arguments.folder):
             spread = f"{min(record.samples):.4g} to {max(record.samples):.4g}"
-            print(f"{record.case:45} {record.metric:8} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
+            print(f"{record.case:45} {record.metric:17} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"crossattn bench: {error}", file=sys.stderr)
         return 2

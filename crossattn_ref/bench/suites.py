@@ -22,6 +22,8 @@ SUITES = {
     "judge-faults": "grading disturbed at random moments: killed, a full disk, a locked gradebook, a clock that jumps",
     "judge-scale": "2,000 submissions graded end to end: time, memory as it goes, on one worker and on two",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
+    "planted-bugs": "34 mistakes, each planted in a small translator: what training shows, and what decoding does",
+    "summarization": "news about strangers: a model that may point at the text, and one that may not",
     "throughput": "a class graded by stock nbgrader and by the judge, in turn; recorded in the suite grader",
     "training": "a step of training beside one of torch.nn.Transformer wired to the same task, on one CPU thread",
     "translation": "translators trained from nothing: exact match, alignment error, BLEU, and the time it took",
