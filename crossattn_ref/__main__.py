@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from crossattn_ref.bench import audit
 from crossattn_ref.bench import command as bench
 from crossattn_ref.judge import command as grade
 
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     grade.add_parser(commands)
     bench.add_parser(commands)
+    audit.add_parser(commands)
     parsed = parser.parse_args(arguments)
     return parsed.run(parsed)
 

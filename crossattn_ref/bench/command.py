@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for record in suites.run(arguments.suite, folder=arguments.folder):
             spread = f"{min(record.samples):.4g} to {max(record.samples):.4g}"
-            print(f"{record.case:45} {record.metric:8} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
+            print(f"{record.case:45} {record.metric:10} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
     except (ValueError, ModuleNotFoundError) as error:
         print(f"crossattn bench: {error}", file=sys.stderr)
         return 2

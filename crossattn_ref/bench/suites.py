@@ -14,6 +14,7 @@ from crossattn_ref import records
 from crossattn_ref.bench import measure
 
 SUITES = {
+    "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
     "judge-cost": "seconds per student and memory with one and two judging processes, and what writing takes",
