@@ -56,7 +56,7 @@ def measure(
     try:
         measured = ceilings.samples(seconds=ceilings_seconds)
         for metric, values in measured.items():
-            yield _figure("ceilings", metric, {"copy_bandwidth": "byte/s"}.get(metric, "1/s"), values)
+            yield _figure("ceilings", metric, "byte/s" if metric.endswith("bandwidth") else "1/s", values)
         for shape in shapes:
             yield from _shape(shape, ceilings.machine(measured), seconds)
     finally:

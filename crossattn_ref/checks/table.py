@@ -14,6 +14,9 @@ EXERCISES = {
     "heads": ("split_heads", "merge_heads", "MultiHeadAttention", "grouped_attention"),
     "encoder": ("EncoderLayer", "sinusoidal_positions"),
     "cross-attention": ("CrossAttention", "DecoderLayer", "source_swap_test"),
+    "cost": ("roofline", "predict_doubling"),
+    "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
+    "long-memories": ("error_budget",),
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.

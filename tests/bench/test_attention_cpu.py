@@ -5,6 +5,7 @@ import torch
 
 from crossattn_ref.bench import attention_cpu, ceilings
 from crossattn_ref.bench.attention_cpu import error, measure, ways
+from crossattn_ref.bench.audit import RATES
 from crossattn_ref.cost import Shape
 
 SMALL = Shape(B=2, H=3, Nq=5, Nk=7, D=11)
@@ -17,7 +18,7 @@ def one_thread(monkeypatch):
 
 def test_every_way_has_its_figures_and_no_time_lies_below_its_floor():
     found = {(m.case, m.metric): m for m in measure(shapes=[SMALL], seconds=0.0, ceilings_seconds=0.0)}
-    assert {metric for case, metric in found if case == "ceilings"} == {"matrix_rate", "copy_bandwidth", "exp_rate"}
+    assert {metric for case, metric in found if case == "ceilings"} == set(RATES)
     for name in ways(SMALL):
         case = f"B2 H3 5x7x11 float32/{name}"
         assert found[case, "median_us"].value > found[case, "floor_us"].value > 0
@@ -49,5 +50,7 @@ def test_threads_that_are_not_fixed_are_refused(monkeypatch):
 
 
 def test_a_machine_is_the_best_that_was_measured_so_that_no_floor_is_too_high():
-    machine = ceilings.machine({"matrix_rate": [1.0, 3.0], "copy_bandwidth": [5.0], "exp_rate": [7.0, 2.0]})
+    machine = ceilings.machine(
+        {"matrix_rate": [1.0, 3.0], "copy_bandwidth": [5.0], "read_bandwidth": [4.0], "exp_rate": [7.0, 2.0]}
+    )
     assert (machine.rates["float32"], machine.bandwidth, machine.exp_rate) == (3.0, 5.0, 7.0)
