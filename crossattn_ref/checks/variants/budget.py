@@ -125,7 +125,7 @@ STAGES = staged(
         ("not renormalised", lambda s, c: softmax(s) * c, "with the weights that the chosen keys had among all keys",
          _SHARES),
         ("hidden as 0", lambda s, c: softmax(np.where(c, s, 0)), "with the scores of the others set to 0",
-         "What is exp(0)?"),
+         "What is exp(0), and what should a hidden key count?"),
         ("plain average", lambda s, c: c / c.sum(axis=-1, keepdims=True), "with equal weights for the chosen keys",
          "Of the two best keys one scores much higher. Should both count alike?"),
     ),

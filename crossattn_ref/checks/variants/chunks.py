@@ -108,7 +108,7 @@ STAGES = staged(
     ),
     mask=(
         ("filled with 0", lambda scores, mask: np.where(mask, scores, 0), "with hidden scores set to 0",
-         "What is exp(0)?"),
+         "What is exp(0), and what should a hidden key count?"),
     ),
     pick=(
         ("largest of this block", lambda top, scores: scores.max(axis=-1, initial=-np.inf),
