@@ -156,7 +156,7 @@ STAGES = staged(
          _DOWN, "by halving"),
         ("powers of two", _powers_of_two, "when only powers of two are tried", "Is there no number between 4 and 8?"),
         ("all keys", lambda fits, n_keys: n_keys, "when all keys are read", "How few would do?"),
-        ("one key", lambda fits, n_keys: 1, "when one key is read, whatever the budget", "Is one enough?"),
+        ("one key", lambda fits, n_keys: 1, "when one key is read, whatever the budget", "Is the error with one key within the budget?"),
         ("one short", lambda fits, n_keys: max(one_by_one(fits, n_keys) - 1, 1),
          "with the largest number of keys that is not enough", "Is the error with your n within the budget?"),
         ("one more", lambda fits, n_keys: min(one_by_one(fits, n_keys) + 1, n_keys), "with a key more than needed",
