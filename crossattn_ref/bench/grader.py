@@ -14,14 +14,17 @@ from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.checks import (  # modules that load when asked for stand here, so that their change ages a record
     alternatives,
     attention,  # noqa: F401
+    cost,  # noqa: F401
     cross_attention,  # noqa: F401
     encoder,  # noqa: F401
     examine,
     exercises,
     heads,  # noqa: F401
+    long_memories,  # noqa: F401
     masks,  # noqa: F401
     misconceptions,
     multihead,  # noqa: F401
+    online_softmax,  # noqa: F401
     reference,
 )
 from crossattn_ref.checks.table import find
