@@ -1,8 +1,6 @@
 """Exercises of the assignment "online-softmax": merging, reading a memory block by block, and the way back.
 
-The check plays the postman. It hands an answer one block of the memory at a time, together with the notes that the
-answer returned for the block before, and counts what is in them: what an answer remembers passes through here, and is
-as large for a long memory as for a short one. Nothing is measured in the process that runs the answer.
+Blocks of a memory come by post, and notes are counted there: nothing is measured in the process of an answer.
 
 Letters: Nq queries, Nk keys, n keys of a block; q (Nq, Dk), k (n, Dk), v (n, Dv), top and total (Nq,), summed (Nq, Dv).
 """
@@ -10,51 +8,11 @@ Letters: Nq queries, Nk keys, n keys of a block; q (Nq, Dk), k (n, Dk), v (n, Dv
 import numpy as np
 
 from crossattn_ref.attention import reference
-from crossattn_ref.checks.compare import Violation, disagreement, form
+from crossattn_ref.checks.compare import Violation
 from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
+from crossattn_ref.checks.post import NOTES, Reader, agree, arrays, nothing, observed
 from crossattn_ref.checks.variants import chunks, merging
-
-NOTES = ("top", "total", "summed")
-
-
-def _meaning(top, total, summed):
-    """What notes say: the logarithm of the sum of exponentials, the average of values, and whether any key was met."""
-    with np.errstate(all="ignore"):
-        met = (total != 0) & ((top != -np.inf) | np.isnan(total))
-        log = np.where(met, top + np.log(np.where(met, total, 1)), 0)
-        return log, np.where(met[..., None], summed / np.where(met, total, 1)[..., None], 0), met
-
-
-def _observed(_, value):
-    """What counts in notes, and in an answer in front of them: what they say, however they say it."""
-    *front, top, total, summed = (np.asarray(item, np.float64) for item in value)
-    if not (top.shape == total.shape == summed.shape[:-1]):
-        raise ValueError("notes that do not fit together")
-    return *front, *_meaning(top, total, summed)
-
-
-def _tuple(value, names, shapes, case):
-    """Return a tuple of arrays of floating numbers in the right shapes; raise Violation for any other value."""
-    if not isinstance(value, tuple) or len(value) != len(names):
-        found = f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
-        raise Violation(f"it returned {found}, where a tuple of {len(names)} is wanted: {', '.join(names)}", case)
-    for name, item, shape in zip(names, value, shapes, strict=True):
-        if problem := form(item):
-            raise Violation(f"{name}: {problem}", case)
-        if item.shape != shape:
-            raise Violation(f"{name} has shape {item.shape}, where {shape} is wanted", case)
-    return value
-
-
-def _agree(notes, exact, rounded, case):
-    said, right = (_meaning(*(np.asarray(x, np.float64) for x in part)) for part in (notes, exact))
-    coarse = _meaning(*(np.asarray(x, np.float32) for x in rounded))
-    words = ("top and total together", "summed over total", "whether a query has met a key")
-    for name, *parts in zip(words, said, right, coarse, strict=True):
-        if problem := disagreement(*parts):
-            raise Violation(f"{name}: {problem}", case)
-
 
 # merge
 
@@ -65,16 +23,12 @@ def _known(rng, queries, width, *, top=0.0):
     return {"top": top + normal(rng, queries), "total": total, "summed": normal(rng, queries, width)}
 
 
-def _nothing(queries, width):
-    return {"top": np.full(queries, -np.inf), "total": np.zeros(queries), "summed": np.zeros((queries, width))}
-
-
 def _merged(ask, one, other):
     """Merge two blocks -> what is known of both, as a dict; raise where it is not what the two say."""
     case = {**one, **{f"other_{name}": array for name, array in other.items()}}
-    value = _tuple(ask.call(**case), NOTES, [array.shape for array in one.values()], case)
+    value = arrays(ask.call(**case), NOTES, [array.shape for array in one.values()], case)
     exact = merging.merge(*(x.astype(np.float64) for x in case.values()))
-    _agree(value, exact, merging.merge(*(x.astype(np.float32) for x in case.values())), case)
+    agree(value, exact, merging.merge(*(x.astype(np.float32) for x in case.values())), case)
     return dict(zip(NOTES, value, strict=True))
 
 
@@ -97,7 +51,7 @@ def _merge_grouping(ask, rng):
     shape = sizes(rng, 2, high=6)
     a, b, c = (_known(rng, *shape, top=top) for top in rng.permutation([-3.0, 0.0, 3.0]))
     left, right = _merged(ask, _merged(ask, a, b), c), _merged(ask, a, _merged(ask, b, c))
-    _agree(left.values(), right.values(), right.values(), {**a})
+    agree(left.values(), right.values(), right.values(), {**a})
 
 
 def _merge_large(ask, rng):
@@ -111,10 +65,10 @@ def _merge_large(ask, rng):
 
 def _merge_empty(ask, rng):
     shape = sizes(rng, 2, high=6)
-    known, nothing = _known(rng, *shape), _nothing(*shape)
-    _merged(ask, known, nothing)
-    _merged(ask, nothing, known)
-    _merged(ask, nothing, nothing)
+    known, unknown = _known(rng, *shape), nothing(*shape)
+    _merged(ask, known, unknown)
+    _merged(ask, unknown, known)
+    _merged(ask, unknown, unknown)
 
 
 def _merge_some_empty(ask, rng):
@@ -137,61 +91,6 @@ def _merge_kept(ask, rng):
 # chunked_attention
 
 
-class _Post:
-    """One query side that reads a memory in blocks: what it has been sent, and what it has noted."""
-
-    def __init__(self, ask, q, k, v, seen):
-        self._ask, self._q, self._k, self._v, self._seen = ask, q, k, v, seen
-        self.notes = tuple(_nothing(len(q), v.shape[1]).values())
-        self._coarse = tuple(note.astype(np.float32) for note in self.notes)
-        self.at = 0
-
-    def deliver(self, n, *, locked=False):
-        """Hand over the next n keys; raise where the answer so far is not attention over all that came."""
-        block = slice(self.at, self.at + n)
-        case = {"q": self._q, "k": self._k[block], "v": self._v[block], "start": self.at, "seen": self._seen}
-        case |= {name: note.copy() for name, note in zip(NOTES, self.notes, strict=True)}
-        if locked:
-            case = {name: read_only(x)[0] if isinstance(x, np.ndarray) else x for name, x in case.items()}
-        value = self._ask.call(**case)
-        self._fits(value, case)
-        shapes = [(len(self._q), self._v.shape[1]), *(note.shape for note in self.notes)]
-        out, *notes = _tuple(value, ("out", *NOTES), shapes, case)
-        self.at, self.notes = self.at + n, notes
-        if problem := disagreement(out, self._right(), self._rounded(case)):
-            raise Violation(f"the answer after {self.at} keys: {problem}", case)
-
-    def branch(self):
-        """Return another reader, with a copy of the notes that this one has now."""
-        other = _Post(self._ask, self._q, self._k, self._v, self._seen)
-        other.at, other.notes, other._coarse = self.at, [note.copy() for note in self.notes], self._coarse
-        return other
-
-    def swap(self, k, v):
-        """Let another memory follow on what has been read."""
-        self._k = np.concatenate([self._k[: self.at], k])
-        self._v = np.concatenate([self._v[: self.at], v])
-        return self
-
-    def _right(self):
-        mask = np.arange(self.at) < self._seen[:, None]
-        return reference.attention(self._q, self._k[: self.at], self._v[: self.at], mask)
-
-    def _rounded(self, case):
-        low = [case[name].astype(np.float32) for name in "qkv"]
-        out, *self._coarse = chunks.read_block(*low, case["start"], case["seen"], *self._coarse)
-        return out
-
-    def _fits(self, value, case):
-        """Count the numbers in the notes: as many as before the first block, and no more."""
-        room = sum(note.size for note in _nothing(len(self._q), self._v.shape[1]).values())
-        if isinstance(value, tuple) and all(isinstance(note, np.ndarray) for note in value):
-            held = sum(note.size for note in value[1:])
-            if held > room:
-                keys = self.at + len(case["k"])
-                raise Violation(f"after {keys} keys your notes hold {held} numbers, and there is room for {room}", case)
-
-
 def _sequences(rng, n_keys, *, square=False):
     nq, dk, dv = sizes(rng, 3, high=6)
     if square:
@@ -206,13 +105,13 @@ def _all(q, k):
 def _one_block(ask, rng):
     for square in (False, True):
         q, k, v = _sequences(rng, 7 if not square else 4, square=square)
-        _Post(ask, q, k, v, _all(q, k)).deliver(len(k))
+        Reader(ask, q, k, v, _all(q, k)).deliver(len(k))
 
 
 def _several_blocks(ask, rng):
     for cuts in ((3, 4, 2), (1, 1, 5, 1)):
         q, k, v = _sequences(rng, sum(cuts))
-        post = _Post(ask, 2 * q, k, v, _all(q, k))
+        post = Reader(ask, 2 * q, k, v, _all(q, k))
         for n in cuts:
             post.deliver(n)
 
@@ -221,14 +120,14 @@ def _room_for_notes(ask, rng):
     q, _, _ = _sequences(rng, 1)
     for n_keys in (8, 16, 32, 64):
         k, v = normal(rng, n_keys, q.shape[1]), normal(rng, n_keys, 3)
-        post = _Post(ask, q, k, v, _all(q, k))
+        post = Reader(ask, q, k, v, _all(q, k))
         for _ in range(n_keys // 4):
             post.deliver(4)
 
 
 def _branches(ask, rng):
     q, k, v = _sequences(rng, 9)
-    post = _Post(ask, q, k, v, _all(q, k))
+    post = Reader(ask, q, k, v, _all(q, k))
     post.deliver(4)
     other = post.branch().swap(normal(rng, 5, k.shape[1]), normal(rng, 5, v.shape[1]))
     post.deliver(3)
@@ -239,7 +138,7 @@ def _branches(ask, rng):
 def _lengths(ask, rng):
     q, k, v = _sequences(rng, 9)
     for seen in (rng.permutation(np.linspace(1, 9, len(q)).round().astype(int)), 9 - len(q) + 1 + np.arange(len(q))):
-        post = _Post(ask, q, k, v, seen)
+        post = Reader(ask, q, k, v, seen)
         for n in (4, 3, 2):
             post.deliver(n)
 
@@ -247,7 +146,7 @@ def _lengths(ask, rng):
 def _nothing_to_see(ask, rng):
     q, k, v = _sequences(rng, 6)
     seen = rng.permutation(np.array([0, 2, 5, *[6] * (len(q) - 3)]))
-    post = _Post(ask, q, k, v, seen)
+    post = Reader(ask, q, k, v, seen)
     for n in (0, 3, 0, 3):
         post.deliver(n)
 
@@ -258,14 +157,14 @@ def _large(ask, rng):
     for order in ([0.0, 2000.0, -2000.0], [2000.0, 0.0, 4000.0]):
         k = np.repeat(np.array(order), 2)[:, None] + normal(rng, 6, 1)
         q = np.array([1.0, -1.0, 0.5, 0.0])[:nq, None]
-        post = _Post(ask, q, k, normal(rng, 6, 3), np.full(nq, 6))
+        post = Reader(ask, q, k, normal(rng, 6, 3), np.full(nq, 6))
         for _ in range(3):
             post.deliver(2)
 
 
 def _chunks_kept(ask, rng):
     q, k, v = _sequences(rng, 5)
-    post = _Post(ask, q, k, v, _all(q, k))
+    post = Reader(ask, q, k, v, _all(q, k))
     for n in (2, 3):
         post.deliver(n, locked=True)
 
@@ -326,7 +225,7 @@ EXERCISES = {
     "merge": Exercise(
         reference=merging.merge,
         plain=merging.merge,
-        observe=_observed,
+        observe=observed,
         properties=(
             Property("what is known of both, in one", 3, _merge_values),
             Property("either may come first", 1, _merge_order),
@@ -342,7 +241,7 @@ EXERCISES = {
     "chunked_attention": Exercise(
         reference=chunks.read_block,
         plain=chunks.read_block,
-        observe=_observed,
+        observe=observed,
         properties=(
             Property("a memory that comes in one block", 2, _one_block),
             Property("the answer so far, block after block", 3, _several_blocks),
