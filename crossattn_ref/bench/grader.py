@@ -17,16 +17,23 @@ from crossattn_ref.bench.remembered import remembering
 from crossattn_ref.checks import (  # modules that load when asked for stand here, so that their change ages a record
     alternatives,
     attention,  # noqa: F401
+    cost,  # noqa: F401
     cross_attention,  # noqa: F401
     cross_attention_layer,  # noqa: F401
     decoder_layer,  # noqa: F401
+    decoding,  # noqa: F401
+    encode_decode,  # noqa: F401
     encoder,  # noqa: F401
     encoder_layer,  # noqa: F401
     exercises,
     heads,  # noqa: F401
+    long_memories,  # noqa: F401
     masks,  # noqa: F401
     misconceptions,
     multihead,  # noqa: F401
+    online_softmax,  # noqa: F401
+    summarization,  # noqa: F401
+    translation,  # noqa: F401
 )
 from crossattn_ref.checks.exercise import examine
 from crossattn_ref.checks.report import Misconception, Report

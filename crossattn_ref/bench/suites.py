@@ -15,6 +15,7 @@ from crossattn_ref import records
 from crossattn_ref.bench import measure
 
 SUITES = {
+    "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
     "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",

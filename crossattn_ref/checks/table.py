@@ -24,6 +24,9 @@ EXERCISES = {
     ),
     "decoding": ("greedy", "cached_step", "beam_step", "fold_beams"),
     "summarization": ("copy_distribution",),
+    "cost": ("roofline", "predict_doubling"),
+    "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
+    "long-memories": ("error_budget",),
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
