@@ -1,0 +1,1 @@
+"""Generators of data with gold alignments (NumPy only), and loaders for real corpora."""
