@@ -116,6 +116,10 @@ class Ask:
             raise Violation(f"your test returned {value!r}; it must return True or False")
         return bool(value)
 
+    def hand_over(self, target: Callable, **args: object) -> object:
+        """Call the answer with a function and args in their order, as answer(target, *args) -> its value."""
+        return self._usable(self._subject.probe(target, 0, *args.values()), args)
+
     def _right(self, answer, dtype, args):
         """What a right answer returns when it is given args in a dtype."""
         return self._exercise.local(answer).call(*(_cast(arg, dtype) for arg in args.values())).value
@@ -209,8 +213,8 @@ class _Recorder:
     def call(self, *args):
         return self._note("call", args)
 
-    def probe(self, target, seed):
-        return self._note("probe", (target, seed))
+    def probe(self, target, seed, *args):
+        return self._note("probe", (target, seed, *args))
 
     def construct(self, config):
         return self._note("construct", (config,))

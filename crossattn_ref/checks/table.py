@@ -14,6 +14,7 @@ EXERCISES = {
     "heads": ("split_heads", "merge_heads", "MultiHeadAttention", "grouped_attention"),
     "encoder": ("EncoderLayer", "sinusoidal_positions"),
     "cross-attention": ("CrossAttention", "DecoderLayer", "source_swap_test"),
+    "captioning": ("patchify", "encode", "blank_image_baseline", "pointing_game"),
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
