@@ -15,6 +15,7 @@ EXERCISES = {
     "encoder": ("EncoderLayer", "sinusoidal_positions"),
     "cross-attention": ("CrossAttention", "DecoderLayer", "source_swap_test"),
     "captioning": ("patchify", "encode", "blank_image_baseline", "pointing_game"),
+    "vqa": ("question_prior", "balanced_pairs", "encode"),
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
