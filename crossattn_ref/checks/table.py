@@ -16,6 +16,7 @@ EXERCISES = {
     "cross-attention": ("CrossAttention", "DecoderLayer", "source_swap_test"),
     "captioning": ("patchify", "encode", "blank_image_baseline", "pointing_game"),
     "vqa": ("question_prior", "balanced_pairs", "encode"),
+    "bridges": ("LatentResampler", "gated_layer", "media_mask"),
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
@@ -25,6 +26,7 @@ ELSEWHERE = {
     "encoder/EncoderLayer": "encoder_layer",
     "cross-attention/CrossAttention": "cross_attention_layer",
     "cross-attention/DecoderLayer": "decoder_layer",
+    "bridges/LatentResampler": "latent_resampler",
 }
 
 

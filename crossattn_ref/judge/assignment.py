@@ -10,7 +10,13 @@ import nbformat
 from crossattn_ref.checks.table import find
 
 _MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
-IMPORTABLE = {"encoder": _MULTIHEAD, "cross-attention": _MULTIHEAD}  # what notebooks may import of crossattn_ref
+_DEFINITION = ("attention/__init__.py", "attention/reference.py")
+IMPORTABLE = {  # what notebooks may import of crossattn_ref
+    "encoder": _MULTIHEAD,
+    "cross-attention": _MULTIHEAD,
+    "vqa": _DEFINITION,
+    "bridges": (*_MULTIHEAD, "attention/reference.py"),
+}
 
 
 @dataclass(frozen=True)
