@@ -153,7 +153,7 @@ def plain_data(value: object) -> object:
         return value
     if isinstance(value, tuple):
         return tuple(plain_data(item) for item in value)
-    if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {str(key): plain_data(item) for key, item in value.items()}
     return foreign(value)
 
