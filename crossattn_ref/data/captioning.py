@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossattn_ref.data.scenes import COLOURS, SHAPES, SIZES, Scene, draw_held_out, draw_scene, render
-from crossattn_ref.data.vocabulary import Vocabulary
+from crossattn_ref.data.scenes import COLOURS, SHAPES, SIZES, Scene, draw_held_out, draw_scene, half_named, render
+from crossattn_ref.data.vocabulary import PAD, Vocabulary
 
 Words = tuple[str, ...]
 Regions = tuple[int | None, ...]  # for each word the cell that it names, None for "a", "and" and commas
@@ -35,14 +35,18 @@ class Captions:
 
 
 def describe(scene: Scene) -> tuple[Words, Regions]:
-    """Say what is in a scene, from left to right -> words, and the cell that each of them names."""
+    """Say what is in a scene, from left to right -> words, and the cell that each of them names.
+
+    A colour without a name, and the shape of what has none, are said as <pad>: no loss is to be counted there.
+    """
     words, regions = [], []
     things = sorted(scene, key=lambda thing: (thing.column, thing.row))
     for number, thing in enumerate(things):
         if number:
             words.append("and" if number == len(things) - 1 else ",")
             regions.append(None)
-        words += ["a", thing.size, thing.colour, thing.shape]
+        colour, shape = (PAD if thing.paint else thing.colour), (thing.shape if thing.speckle is None else PAD)
+        words += ["a", thing.size, colour, shape]
         regions += [None, *[thing.cell] * 3]
     return tuple(words), tuple(regions)
 
@@ -54,12 +58,23 @@ def caption(scenes: Sequence[Scene], rng: np.random.Generator | None = None) -> 
 
 
 def splits(
-    rng: np.random.Generator, *, train: int = 8000, dev: int = 500, test: int = 500, held_out: int = 500
+    rng: np.random.Generator,
+    *,
+    train: int = 8000,
+    dev: int = 500,
+    test: int = 500,
+    held_out: int = 500,
+    unnamed: float = 0.0,
 ) -> dict[str, Captions]:
-    """Draw the four splits. Only in held-out is a colour seen with a shape that training never shows it with."""
+    """Draw the four splits. Only in held-out is a colour seen with a shape that training never shows it with.
+
+    unnamed is the share of the objects of the training split that half_named takes a name from.
+    """
     drawn = {
         name: [draw_scene(rng) for _ in range(n)] for name, n in (("train", train), ("dev", dev), ("test", test))
     } | {"held-out": [draw_held_out(rng) for _ in range(held_out)]}
+    if unnamed:
+        drawn["train"] = [half_named(rng, scene, share=unnamed) for scene in drawn["train"]]
     return {name: caption(scenes, rng) for name, scenes in drawn.items() if scenes}
 
 

@@ -4,6 +4,7 @@ A picture has 4 x 4 cells of 12 x 12 pixels, and a cell holds one object at most
 exactly one cell, and pointing at random is right once in 16.
 """
 
+import colorsys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,6 +25,7 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle")
 SIZES = ("small", "large")
+UNNAMED_HUES = (26, 90, 160, 208, 257, 322)  # degrees, midway between those of the named colours
 BACKGROUND = (222, 222, 222)
 _RADIUS = {"small": 3.0, "large": 5.0}  # pixels from the middle of an object to its edge
 _FINE = 8  # samples along each side of a pixel
@@ -35,13 +37,18 @@ SEEN = tuple(pair for pair in COMBINATIONS if pair not in HELD_OUT)
 
 @dataclass(frozen=True)
 class Object:
-    """One object: its colour, shape and size, and the row and column of its cell."""
+    """One object: its colour, shape and size, and the row and column of its cell.
+
+    An object of a colour that has no name is painted in paint; one of no shape is a speckle, drawn anew by its number.
+    """
 
     colour: str
     shape: str
     size: str
     row: int
     column: int
+    paint: tuple[int, int, int] | None = None
+    speckle: int | None = None
 
     @property
     def cell(self) -> int:
@@ -77,9 +84,26 @@ def mirrored(scene: Scene) -> Scene:
     return tuple(replace(thing, column=GRID - 1 - thing.column) for thing in scene)
 
 
+def half_named(rng: np.random.Generator, scene: Scene, *, share: float = 0.5) -> Scene:
+    """Take from a share of the objects, half and half, the name of their colour or any shape.
+
+    In training every red thing has one of two shapes, so that red becomes evidence against the third. An unnamed colour
+    shows a shape whatever the colour, a speckle a colour whatever the shape: neither is ever a held-out pair, because
+    the unnamed colours lie midway between the named ones.
+    """
+    draws = rng.random(len(scene))
+    return tuple(
+        replace(thing, paint=_unnamed_colour(rng)) if draw < share / 2
+        else replace(thing, speckle=int(rng.integers(2**32))) if draw < share
+        else thing
+        for thing, draw in zip(scene, draws, strict=True)
+    )  # fmt: skip
+
+
 def holds_held_out(scene: Scene) -> bool:
     """Tell whether some object has a colour and shape that are held out together."""
-    return any((thing.colour, thing.shape) in HELD_OUT for thing in scene)
+    named = (thing for thing in scene if thing.paint is None and thing.speckle is None)
+    return any((thing.colour, thing.shape) in HELD_OUT for thing in named)
 
 
 def render(scenes: Iterable[Scene], rng: np.random.Generator | None = None) -> np.ndarray:
@@ -114,7 +138,25 @@ _COVERAGE = {(shape, size): coverage(shape, size)[..., None] for shape in SHAPES
 def _clean(scene):
     image = np.full((GRID, CELL, GRID, CELL, 3), BACKGROUND, dtype=np.float32)
     for thing in scene:
-        covered = _COVERAGE[thing.shape, thing.size]
+        covered = _COVERAGE[thing.shape, thing.size] if thing.speckle is None else _speckled(thing)
         cell = image[thing.row, :, thing.column]  # (12, 12, 3)
-        cell += covered * (np.array(COLOURS[thing.colour], dtype=np.float32) - cell)
+        cell += covered * (np.array(thing.paint or COLOURS[thing.colour], dtype=np.float32) - cell)
     return image.reshape(SIDE, SIDE, 3)
+
+
+def _unnamed_colour(rng):
+    """Draw a colour between two named ones, or a grey darker than the background."""
+    if rng.random() < 0.3:
+        grey = int(rng.integers(25, 140))
+        return grey, grey, grey
+    hue = rng.choice(UNNAMED_HUES) + rng.uniform(-9, 9)
+    red, green, blue = colorsys.hsv_to_rgb(hue / 360, rng.uniform(0.6, 0.9), rng.uniform(0.6, 0.95))
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _speckled(thing):
+    """Cover dots of 2 x 2 pixels at random, within the square of the object's size: no shape, and its colour."""
+    n = int(_RADIUS[thing.size])
+    dots = np.random.default_rng(thing.speckle).random((n, n)) < 0.6
+    dots[0, 0] = dots[-1, -1] = True  # so high and so wide
+    return np.pad(np.kron(dots, np.ones((2, 2))), CELL // 2 - n)[..., None]

@@ -59,6 +59,30 @@ def test_every_caption_can_be_written_in_the_vocabulary_and_read_again(drawn):
     assert lengths.max() == numbers.shape[1] == 19
 
 
+def test_what_has_no_name_is_said_as_padding_and_keeps_its_region():
+    scene = (
+        Object("red", "circle", "small", 3, 1, paint=(9, 9, 9)),
+        Object("cyan", "triangle", "large", 1, 2, speckle=7),
+    )
+    words, regions = captioning.describe(scene)
+    assert " ".join(words) == "a small <pad> circle and a large cyan <pad>"
+    assert regions == (None, 13, 13, 13, None, None, 6, 6, 6)
+    numbers, _ = captioning.VOCABULARY.encode([words])
+    assert (numbers == 0).sum() == 2
+
+
+def test_training_with_unnamed_things_holds_no_held_out_pair_either():
+    train = captioning.splits(np.random.default_rng(5), train=150, dev=0, test=0, held_out=0, unnamed=0.5)["train"]
+    hidden = 0
+    for image, scene, words in zip(train.images, train.scenes, train.words, strict=True):
+        assert not [pair for pair in HELD_OUT if " ".join(pair) in " ".join(words)]
+        whole = {thing.cell for thing in scene if thing.paint is None and thing.speckle is None}
+        seen = {(t["colour"], t["shape"]) for t in see(image) if 4 * t["row"] + t["column"] in whole}
+        assert not seen & set(HELD_OUT)
+        hidden += words.count("<pad>")
+    assert 150 < hidden < 300
+
+
 A, B, C = (("a", *text.split()) for text in ("small red circle", "large blue square", "small red square"))
 
 

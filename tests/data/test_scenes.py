@@ -91,3 +91,33 @@ def test_a_mirrored_scene_is_the_mirrored_picture(rng):
 def test_the_same_seed_draws_the_same_pictures():
     first, second = (render([draw_scene(rng)], rng) for rng in (np.random.default_rng(5), np.random.default_rng(5)))
     np.testing.assert_array_equal(first, second)
+
+
+def test_half_named_objects_have_a_colour_between_the_named_ones_or_no_shape(rng):
+    scene = (Object("red", "square", "large", 0, 0), Object("blue", "triangle", "small", 2, 3))
+    kinds = set()
+    for _ in range(60):
+        loosened = scenes.half_named(rng, scene, share=1.0)
+        image = render([loosened])[0].astype(float)
+        for thing in loosened:
+            cell = image[12 * thing.row : 12 * thing.row + 12, 12 * thing.column : 12 * thing.column + 12]
+            covered = (cell != scenes.BACKGROUND).any(-1)
+            if thing.paint:
+                kinds.add("paint")
+                nearest = min(np.abs(np.subtract(thing.paint, colour)).sum() for colour in scenes.COLOURS.values())
+                assert nearest > 25
+                assert (covered == (scenes.coverage(thing.shape, thing.size) > 0)).all()
+            else:
+                kinds.add("speckle")
+                assert (cell[covered] == scenes.COLOURS[thing.colour]).all()
+                assert covered.any(0).sum() <= 2 * {"small": 3, "large": 5}[thing.size]
+    assert kinds == {"paint", "speckle"}
+
+
+def test_half_named_scenes_never_hold_a_held_out_pair_and_a_share_of_none_changes_nothing(rng):
+    drawn = [draw_scene(rng) for _ in range(200)]
+    assert [scenes.half_named(rng, scene, share=0.0) for scene in drawn] == drawn
+    for scene in drawn:
+        loosened = scenes.half_named(rng, scene, share=1.0)
+        assert not scenes.holds_held_out(loosened)
+        assert all((thing.colour, thing.shape) in SEEN for thing in loosened)
