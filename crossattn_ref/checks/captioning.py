@@ -75,7 +75,7 @@ def _same(value, exact, case):
     if not 0 <= given <= 1:
         raise Violation(f"it returned {given:.4g}, where a share, from 0 to 1, is wanted", case)
     if abs(given - exact) > 1e-6:
-        raise Violation("the share is another one", case)
+        raise Violation("the share is wrong", case)
 
 
 def _blank_case(rng, n=None):

@@ -43,7 +43,7 @@ def _shares(value, exact, case):
         if not 0 <= given <= 1:
             raise Violation(f"the share of {kind!r} is {given:.4g}; it must lie from 0 to 1", case)
         if abs(given - share) > 1e-6:
-            raise Violation(f"the share of {kind!r} is another one", case)
+            raise Violation(f"the share of {kind!r} is wrong", case)
 
 
 def _prior(ask, case):

@@ -90,6 +90,19 @@ def test_weights_of_the_second_layer_are_those_that_its_attention_uses():
         torch.testing.assert_close(model.weights(images, words, LENGTHS)[1], expected)
 
 
+def test_weights_of_concatenation_are_the_columns_of_the_patches_behind_the_words():
+    """A patch of a joint memory lies behind the words: what its column says is what changing its value moves."""
+    model, (images, words) = made(JointReading), drawn()
+    layer, seen = model.fusion.layers[0].self_attention, []
+    hook = layer.register_forward_hook(lambda _, args, kwargs, out: seen.append((args, kwargs)), with_kwargs=True)
+    model(images, words, LENGTHS)
+    hook.remove()
+    (x,), kwargs = seen[0]
+    whole = layer.weights(x, mask=kwargs["mask"])
+    torch.testing.assert_close(model.weights(images, words, LENGTHS)[0], whole[:, :, :N, -9:])
+    assert not whole[1, :, :, 4:N].any()  # the padded words of the second question, in front of the patches
+
+
 @FUSIONS
 def test_gradients_reach_every_parameter_that_counts(fusion):
     model, (images, words) = made(fusion), drawn()
