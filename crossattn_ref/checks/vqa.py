@@ -71,7 +71,10 @@ def _prior_shifted(ask, rng):
 
 def _prior_new_kind(ask, rng):
     """Ask in the test whether something exists, and in train whether there is more: the answers are yes and no, too."""
-    _prior(ask, {"train": _asked(rng, ("compare", "shape"), 19), "test": _asked(rng, ("shape", "exist"), 6)})
+    favourite = str(rng.choice(ANSWERS["compare"]))
+    train = (*_asked(rng, ("shape",), 6), *[("compare", favourite)] * 19)
+    test = (*_asked(rng, ("shape", "exist"), 6), ("exist", favourite))
+    _prior(ask, {"train": train, "test": test})
 
 
 def _prior_ties(ask, rng):
