@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossattn_ref.data.scenes import COLOURS, SHAPES, SIZES, Scene, draw_held_out, draw_scene, half_named, render
-from crossattn_ref.data.vocabulary import PAD, Vocabulary
+from crossattn_ref.data.words import PAD, Vocabulary
 
 Words = tuple[str, ...]
 Regions = tuple[int | None, ...]  # for each word the cell that it names, None for "a", "and" and commas

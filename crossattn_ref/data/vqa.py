@@ -24,7 +24,7 @@ from crossattn_ref.data.scenes import (
     holds_held_out,
     render,
 )
-from crossattn_ref.data.vocabulary import Vocabulary, tokens
+from crossattn_ref.data.words import Vocabulary, tokens
 
 ATTRIBUTES = {"size": SIZES, "colour": tuple(COLOURS), "shape": SHAPES}
 KINDS = ("colour", "shape", "size", "exist", "count", "compare", "rel_colour", "rel_shape", "verify_rel")

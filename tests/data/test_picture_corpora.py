@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossattn_ref.data import corpora
-from crossattn_ref.data.corpora import Asked, Captioned, Statement
+from crossattn_ref.data import picture_corpora as corpora
+from crossattn_ref.data.picture_corpora import Asked, Captioned, Statement
 
 HERE = Path(__file__).parent
 NAMED = {"red": (255, 0, 0), "yellow": (255, 255, 0), "blue": (0, 0, 255)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crossattn_ref.data.vocabulary import Vocabulary, tokens
+from crossattn_ref.data.words import Vocabulary, tokens
 
 WORDS = Vocabulary(["red", "circle", "red", "a"])
 
