@@ -17,6 +17,8 @@ from crossattn_ref.bench.remembered import remembering
 from crossattn_ref.checks import (  # modules that load when asked for stand here, so that their change ages a record
     alternatives,
     attention,  # noqa: F401
+    bridges,  # noqa: F401
+    captioning,  # noqa: F401
     cost,  # noqa: F401
     cross_attention,  # noqa: F401
     cross_attention_layer,  # noqa: F401
@@ -27,6 +29,7 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
     encoder_layer,  # noqa: F401
     exercises,
     heads,  # noqa: F401
+    latent_resampler,  # noqa: F401
     long_memories,  # noqa: F401
     masks,  # noqa: F401
     misconceptions,
@@ -34,6 +37,7 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
     online_softmax,  # noqa: F401
     summarization,  # noqa: F401
     translation,  # noqa: F401
+    vqa,  # noqa: F401
 )
 from crossattn_ref.checks.exercise import examine
 from crossattn_ref.checks.report import Misconception, Report

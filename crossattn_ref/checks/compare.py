@@ -90,6 +90,15 @@ def insist(value: object, shape: tuple[int, ...], case: Mapping[str, object], wa
     return value
 
 
+def number(value: object, case: Mapping[str, object]) -> float:
+    """Return a value that is one finite number; raise Violation for any other, a bool included."""
+    if not _numeric(value) or isinstance(value, bool | np.bool_) or np.ndim(value):
+        raise Violation(f"it returned {value!r:.60}, a {type(value).__name__}, where one number is wanted", case)
+    if not np.isfinite(value):
+        raise Violation(f"it returned {value}, where a finite number is wanted", case)
+    return float(value)
+
+
 def unmoved(before: np.ndarray, after: np.ndarray, message: str, case: Mapping[str, object]) -> None:
     """Raise Violation with the message where two results differ by more than rounding, or hold NaN or inf."""
     with np.errstate(all="ignore"):

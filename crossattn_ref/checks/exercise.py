@@ -138,6 +138,10 @@ class Ask:
         )
         self._compare(value, exact, rounded, {})
 
+    def hand_over(self, target: Callable, **args: object) -> object:
+        """Call the answer with a function and args in their order, as answer(target, *args) -> its value."""
+        return self._usable(self._subject.probe(target, 0, *args.values()), args)
+
     def _has(self, config, state):
         return self._made[0] is config and self._made[1] is state
 
@@ -236,8 +240,8 @@ class _Recorder:
     def call(self, *args):
         return self._note("call", args)
 
-    def probe(self, target, seed):
-        return self._note("probe", (target, seed))
+    def probe(self, target, seed, *args):
+        return self._note("probe", (target, seed, *args))
 
     def construct(self, config):
         return self._note("construct", (config,))

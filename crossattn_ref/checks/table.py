@@ -24,6 +24,9 @@ EXERCISES = {
     ),
     "decoding": ("greedy", "cached_step", "beam_step", "fold_beams"),
     "summarization": ("copy_distribution",),
+    "captioning": ("patchify", "encode", "blank_image_baseline", "pointing_game"),
+    "vqa": ("question_prior", "balanced_pairs", "encode"),
+    "bridges": ("LatentResampler", "gated_layer", "media_mask"),
     "cost": ("roofline", "predict_doubling"),
     "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
     "long-memories": ("error_budget",),
@@ -37,6 +40,7 @@ ELSEWHERE = {
     "cross-attention/CrossAttention": "cross_attention_layer",
     "cross-attention/DecoderLayer": "decoder_layer",
     "translation/encode_decode": "encode_decode",
+    "bridges/LatentResampler": "latent_resampler",
 }
 
 

@@ -17,8 +17,9 @@ class TensorSubject:
     def call(self, *args):
         return run(self._answer, *_tensors(args), plain=_plain)
 
-    def probe(self, target, seed):
-        return run(self._answer, target, np.random.default_rng(seed), plain=plain_data)
+    def probe(self, target, seed, *args):
+        given = _tensors(args) if args else [np.random.default_rng(seed)]
+        return run(self._answer, target, *given, plain=plain_data)
 
     def construct(self, config):
         def make():

@@ -13,8 +13,14 @@ from crossattn_ref.checks.table import find
 
 _MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
 _BLOCKS = (*_MULTIHEAD, "models/__init__.py", "models/blocks.py")
-# What notebooks may import of crossattn_ref.
-IMPORTABLE = {"encoder": _MULTIHEAD, "cross-attention": _MULTIHEAD, "translation": _BLOCKS}
+_DEFINITION = ("attention/__init__.py", "attention/reference.py")
+IMPORTABLE = {  # what notebooks may import of crossattn_ref
+    "encoder": _MULTIHEAD,
+    "cross-attention": _MULTIHEAD,
+    "translation": _BLOCKS,
+    "vqa": _DEFINITION,
+    "bridges": (*_MULTIHEAD, "attention/reference.py"),
+}
 _IMPORTS = re.compile(r"^\s*(from|import) crossattn_ref\.(?!checks)", re.MULTILINE)
 
 

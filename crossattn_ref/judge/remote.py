@@ -53,7 +53,9 @@ class RemoteSubject:
     def call(self, *args):
         return self._ask("call", args)
 
-    def probe(self, target, seed):
+    def probe(self, target, seed, *args):
+        if args:
+            return self._ask("probe", (seed, *args), target)
         key = (id(target), seed)
         if key not in self._known:
             self._known[key] = target, self._ask("probe", (seed,), target)
@@ -129,8 +131,9 @@ class _Rehearsal:
     def __init__(self):
         self.probes = []
 
-    def probe(self, target, seed):
-        self.probes.append((target, seed))
+    def probe(self, target, seed, *args):
+        if not args:  # with args it is no learner's test, and nothing is accused
+            self.probes.append((target, seed))
         return Outcome(True)
 
     def __getattr__(self, operation):
@@ -237,6 +240,8 @@ def _gradient(value):
 def _checked(value):
     if isinstance(value, tuple):
         return tuple(_checked(item) for item in value)
+    if isinstance(value, dict) and isinstance(named := value.get("named"), dict):
+        return {_text(key): _checked(item) for key, item in named.items()}
     if isinstance(value, dict):
         return Foreign(_text(value["foreign"]))
     if not isinstance(value, PLAIN):

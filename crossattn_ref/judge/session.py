@@ -227,7 +227,7 @@ def _answer(channel: Channel, space: dict) -> None:
             message = channel.receive()
             operation, args = message["operation"], message["args"]
             if operation == "probe":
-                args = (_remote_function(channel, tensors=tensors), args[0])
+                args = (_remote_function(channel, tensors=tensors), *args)
             _reply(channel, getattr(subject, operation)(*args))
 
 
@@ -278,6 +278,8 @@ def _wire(value):
     """Write down what is not plain data by its kind."""
     if isinstance(value, tuple):
         return tuple(_wire(item) for item in value)
+    if isinstance(value, dict):
+        return {"named": {key: _wire(item) for key, item in value.items()}}
     return {"foreign": value.kind} if isinstance(value, Foreign) else value
 
 
