@@ -57,8 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"crossattn audit: {path} cannot be read: {error}", file=sys.stderr)
             return 2
         remarks = list(audit(text))
-        for remark in remarks:
-            print(f"{path}, line {remark.line}: {'refused' if remark.refused else 'stale'}: {remark.text}")
+        for remark in (remark for remark in remarks if remark.refused):
+            print(f"{path}, line {remark.line}: refused: {remark.text}")
+        for remark in [remark for remark in remarks if not remark.refused][:1]:  # a whole suite grows stale at once
+            print(f"{path}, line {remark.line}: stale: {remark.text}")
         wrong, stale = (len({r.line for r in remarks if r.refused is kind}) for kind in (True, False))
         print(f"{path}: {len(text.splitlines())} lines, {wrong} refused, {stale} stale")
         refused |= wrong > 0
