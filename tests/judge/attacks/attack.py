@@ -72,7 +72,7 @@ class Attack:
     in; damage changes the notebook, as parsed JSON, and its folder, before that. row is where it was first noted ("A"
     to "D" as in the table of the project, "own" where it is added here). against names who it is shown to succeed
     against: "stock", or a way in which the judge is weakened; evidence tells from an outcome whether it succeeded.
-    human says whether the list must name it for somebody to look at. accomplice is a notebook that is graded before.
+    human says that the list must name it for somebody to look at. accomplice is a notebook that is graded before.
     earns is what its answers deserve: one may be wrong and still show a property, as rows that add up to one.
     """
 
