@@ -98,6 +98,7 @@ def test_all_25_are_among_our_mistakes_and_no_two_are_one():
     names = [wrong.mistake for wrong in published.WRONG]
     assert len(set(names)) == 25
     assert set(names) <= {m.name for m in misconceptions(published.EXERCISE)}
+    assert set(names) == {*IN_TORCH, *UNMASKED, "keys carried", "dropout on the scores", "dropout goes on"}
     assert len({wrong.what for wrong in published.WRONG}) == 25
 
 

@@ -33,6 +33,15 @@ def test_a_mistake_is_asked_once_however_many_answers_are_examined():
     assert tripled.wrong.calls == 1
 
 
+def test_what_was_asked_before_makes_no_difference_to_a_function():
+    exercise, tripled = counted_exercise()
+    known = remembering(exercise)
+    for order in ([0, 1], [1], [1, 0], [0]):
+        subject = known.local(tripled.wrong)
+        assert [subject.call(np.full(2, x)).value.tolist() for x in order] == [[3 * x, 3 * x] for x in order]
+    assert tripled.wrong.calls == 2
+
+
 def test_another_seed_asks_another_question():
     exercise, tripled = counted_exercise()
     known = remembering(exercise)
@@ -59,7 +68,8 @@ def test_an_array_that_may_not_be_written_into_is_another_question():
     subject = remembering(counted_exercise()[0]).local(writes)
     assert subject.call(np.zeros(2)).error is None
     assert subject.call(locked).error.kind == "ValueError"
-    assert subject.call(np.zeros(2).astype(np.float32)).value.dtype == np.float32
+    assert subject.call(np.zeros(2, np.float32)).value.dtype == np.float32
+    assert subject.call(np.zeros(2, np.int64)).error.kind == "UFuncTypeError"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def words(text):
         ("\N{RIGHT SINGLE QUOTATION MARK}", "'"),
         ("\N{LEFT DOUBLE QUOTATION MARK}", '"'),
         ("\N{RIGHT DOUBLE QUOTATION MARK}", '"'),
+        ("\N{HORIZONTAL ELLIPSIS}", "..."),
     ):
         text = text.replace(typed, straight)
     return " ".join(text.split())

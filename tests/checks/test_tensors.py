@@ -22,15 +22,15 @@ class Layer(nn.Module):
         return self.inner(x)
 
 
-class Shifted(Layer):
+class Turned(Layer):
     def __init__(self):
         super().__init__()
-        self.register_buffer("shift", torch.full((3,), 0.1))
+        self.register_buffer("turn", torch.eye(3).flip(0))
         self.register_buffer("count", torch.tensor(3))
 
     def forward(self, x):
         assert self.count.dtype == torch.int64
-        return self.inner(x) + self.shift
+        return self.inner(x) @ self.turn
 
 
 class More(Layer):
@@ -62,7 +62,7 @@ def test_weights_are_copied():
 
 
 def test_a_buffer_of_the_learners_own_takes_on_the_dtype_of_the_weights():
-    subject, outcome = loaded(Shifted)
+    subject, outcome = loaded(Turned)
     assert outcome.error is None
     assert subject.forward(X).value.dtype == np.float64
 
