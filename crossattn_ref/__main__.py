@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from crossattn_ref.bench import audit
 from crossattn_ref.bench import command as bench
 from crossattn_ref.judge import command as grade
 from crossattn_ref.tasks import command as train
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     translate.add_parser(commands)
     grade.add_parser(commands)
     bench.add_parser(commands)
+    audit.add_parser(commands)
     parsed = parser.parse_args(arguments)
     return parsed.run(parsed)
 

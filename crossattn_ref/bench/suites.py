@@ -2,7 +2,8 @@
 
 A suite is a module of this package, named as the suite with _ for -. It offers measure(), which yields Measurements,
 PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor. It may offer PARTS,
-callables by name that yield Measurements: then each can be measured alone, and the records of the others stay.
+callables by name that yield Measurements: then each can be measured alone. One whose cases belong to another suite
+names that as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else.
 """
 
 import datetime
@@ -14,9 +15,17 @@ from crossattn_ref import records
 from crossattn_ref.bench import measure
 
 SUITES = {
+    "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
     "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
+    "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
+    "judge-cost": "seconds per student and memory with one and two judging processes, and what writing takes",
+    "judge-faults": "grading disturbed at random moments: killed, a full disk, a locked gradebook, a clock that jumps",
+    "judge-scale": "2,000 submissions graded end to end: time, memory as it goes, on one worker and on two",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
+    "planted-bugs": "34 mistakes, each planted in a small translator: what training shows, and what decoding does",
+    "summarization": "news about strangers: a model that may point at the text, and one that may not",
+    "throughput": "a class graded by stock nbgrader and by the judge, in turn; recorded in the suite grader",
     "training": "a step of training beside one of torch.nn.Transformer wired to the same task, on one CPU thread",
     "translation": "translators trained from nothing: exact match, alignment error, BLEU, and the time it took",
 }
@@ -41,13 +50,16 @@ def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -
     for measurement in parts[part]() if part else module.measure():
         found.append(_record(suite, name, module, measurement, command))
         yield found[-1]
-    records.replace(found, folder, whole=not parts)
+    into = getattr(module, "SUITE", suite)
+    measured = {(record.case, record.metric) for record in found}
+    others = [r for r in records.read(into, folder) if r.command != command and (r.case, r.metric) not in measured]
+    records.replace([*others, *found], folder, whole=True)
 
 
 def _record(suite, name, module, measurement, command):
     files = records.files_of(name)
     return records.Record(
-        suite=suite,
+        suite=getattr(module, "SUITE", suite),
         case=measurement.case,
         metric=measurement.metric,
         value=measurement.value,

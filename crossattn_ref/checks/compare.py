@@ -13,12 +13,18 @@ INTEGERS = (np.int64, np.int32)
 
 
 class Violation(Exception):
-    """A property that an answer does not have: a sentence for the learner, and the input that shows it."""
+    """A property that an answer does not have: a sentence for the learner, and the input that shows it.
 
-    def __init__(self, message: str, counterexample: Mapping[str, object] | None = None):
+    misconception names the mistake where this alone tells it, and no replay could: one that draws at random.
+    """
+
+    def __init__(
+        self, message: str, counterexample: Mapping[str, object] | None = None, misconception: str | None = None
+    ):
         super().__init__(message)
         self.message = message
         self.counterexample = dict(counterexample or {})
+        self.misconception = misconception
 
 
 def usable(outcome: Outcome, wanted: str = "array", counterexample: Mapping[str, object] | None = None) -> object:
@@ -82,6 +88,15 @@ def insist(value: object, shape: tuple[int, ...], case: Mapping[str, object], wa
     if value.shape != shape:
         raise Violation(f"it returned shape {value.shape}, where {shape} is wanted", case)
     return value
+
+
+def number(value: object, case: Mapping[str, object]) -> float:
+    """Return a value that is one finite number; raise Violation for any other, a bool included."""
+    if not _numeric(value) or isinstance(value, bool | np.bool_) or np.ndim(value):
+        raise Violation(f"it returned {value!r:.60}, a {type(value).__name__}, where one number is wanted", case)
+    if not np.isfinite(value):
+        raise Violation(f"it returned {value}, where a finite number is wanted", case)
+    return float(value)
 
 
 def unmoved(before: np.ndarray, after: np.ndarray, message: str, case: Mapping[str, object]) -> None:

@@ -24,6 +24,12 @@ EXERCISES = {
     ),
     "decoding": ("greedy", "cached_step", "beam_step", "fold_beams"),
     "summarization": ("copy_distribution",),
+    "captioning": ("patchify", "encode", "blank_image_baseline", "pointing_game"),
+    "vqa": ("question_prior", "balanced_pairs", "encode"),
+    "bridges": ("LatentResampler", "gated_layer", "media_mask"),
+    "cost": ("roofline", "predict_doubling"),
+    "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
+    "long-memories": ("error_budget",),
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
@@ -34,6 +40,7 @@ ELSEWHERE = {
     "cross-attention/CrossAttention": "cross_attention_layer",
     "cross-attention/DecoderLayer": "decoder_layer",
     "translation/encode_decode": "encode_decode",
+    "bridges/LatentResampler": "latent_resampler",
 }
 
 

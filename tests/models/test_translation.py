@@ -241,6 +241,7 @@ def test_a_sentence_longer_than_the_positions_is_refused_with_both_numbers(posit
         model.step(tgt[:, 0], state)
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

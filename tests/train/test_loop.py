@@ -118,10 +118,11 @@ def test_batches_that_are_accumulated_weigh_as_one_large_batch():
 
 def test_training_learns_and_leaves_the_random_numbers_of_others_alone():
     module = model()
+    module[1].p = 0.0
     torch.manual_seed(5)
     expected = torch.randn(3)
     torch.manual_seed(5)
-    history = train(module, Lines(), plan(n_steps=200, validate_every=100, peak_rate=0.03))
+    history = train(module, Lines(), plan(n_steps=200, validate_every=10, peak_rate=0.03))
     assert torch.equal(torch.randn(3), expected)
     assert history.rows[-1]["train_loss"] < 0.5 * history.rows[0]["train_loss"]
     assert module.training
