@@ -1,12 +1,14 @@
 """Decoding beside transformers' generate: the same weights, the same sources, the same beam, in turn, on one thread.
 
-The model is a Marian translator of the usual size with random weights, copied into our Translator. Nothing ends a
-sentence, so that both take every step (with a shortest length in its place, generate would do more work).
+The model is a Marian translator of the usual size with random weights, copied into our Translator, which is made ready
+for decoding. No sentence may end before its last step: generate is given a shortest length, our beam may not write
+EOS. Beside it stands how both do where no token ends a sentence, which spares generate the work of ruling EOS out.
 Both must write the same tokens, or there is no figure. Where the time goes is told by hooks on the parts of both
 models; the rest is choosing tokens and keeping the books, and in transformers also moving caches.
 """
 
 import contextlib
+import functools
 import statistics
 import time
 from collections import defaultdict
@@ -19,11 +21,13 @@ from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.decode.beam import beam
+from crossattn_ref.decode.prepared import for_decoding
 from crossattn_ref.models.translation import State, Translator, TranslatorConfig
 
 PACKAGES = ("torch", "transformers")
 SEEDS = (0, 1, 2)
 THREADS = 1
+END = 0  # the number of EOS in a Marian vocabulary
 REST = "choosing and the rest"
 ATTENTIONS = {"self_attn": "self_attention", "encoder_attn": "cross_attention"}
 
@@ -49,7 +53,7 @@ def hardware() -> dict[str, int]:
     return {"threads": THREADS}
 
 
-def measure(*, size: Size | None = None, seeds: Sequence[int] = SEEDS, rounds: int = 2) -> Iterator[Measurement]:
+def measure(*, size: Size | None = None, seeds: Sequence[int] = SEEDS, rounds: int = 1) -> Iterator[Measurement]:
     """Measure decoding with every seed; the samples of a ratio are ratios of medians, one for each seed.
 
     Raises ValueError where the two write different tokens.
@@ -63,6 +67,7 @@ def measure(*, size: Size | None = None, seeds: Sequence[int] = SEEDS, rounds: i
     case, more = f"{size.name}/beam{size.width}", {"size": asdict(size)}
     figures = {
         "speedup_over_transformers": ("theirs / ours", [run.theirs / run.ours for run in runs]),
+        "speedup_without_eos": ("theirs / ours", [run.theirs_free / run.ours_free for run in runs]),
         "seconds": ("s", [run.ours for run in runs]),
         "transformers_seconds": ("s", [run.theirs for run in runs]),
         "cross_memory_bytes": ("bytes", [float(run.memory_bytes) for run in runs]),
@@ -87,7 +92,7 @@ def marian(size: Size, *, std: float = 0.02) -> MarianMTModel:
             "layers": size.n_layers, "attention_heads": size.n_heads, "ffn_dim": size.d_ff,
         }.items()
     }  # fmt: skip
-    tokens = {"pad_token_id": size.n_tokens - 1, "decoder_start_token_id": size.n_tokens - 1, "eos_token_id": 0}
+    tokens = {"pad_token_id": size.n_tokens - 1, "decoder_start_token_id": size.n_tokens - 1, "eos_token_id": END}
     config = MarianConfig(
         vocab_size=size.n_tokens, d_model=size.d_model, activation_function="swish", scale_embedding=True,
         max_position_embeddings=512, forced_eos_token_id=None, bos_token_id=None, init_std=std, **tokens, **halves,
@@ -131,25 +136,29 @@ def _ours(name):
     return ".".join([side, number, names.get(part, part), *rest])
 
 
-def generate(theirs: MarianMTModel, src: Tensor, *, width: int, n_steps: int) -> Tensor:
-    """Write n_steps tokens for each source with transformers -> (B, n_steps)."""
-    theirs.generation_config.eos_token_id = None
-    tokens = {
-        "pad_token_id": theirs.config.pad_token_id,
-        "decoder_start_token_id": theirs.config.decoder_start_token_id,
-    }
-    config = GenerationConfig(num_beams=width, max_new_tokens=n_steps, do_sample=False, use_cache=True, **tokens)
+def generate(theirs: MarianMTModel, src: Tensor, *, width: int, n_steps: int, forced: bool = True) -> Tensor:
+    """Write n_steps tokens for each source with transformers -> (B, n_steps).
+
+    forced: EOS may not be written before (min_new_tokens); else no token ends a sentence, which is less work.
+    """
+    c, eos = theirs.config, theirs.config.eos_token_id
+    theirs.generation_config.eos_token_id = eos if forced else None
+    ends = {"eos_token_id": eos, "min_new_tokens": n_steps} if forced else {}
+    tokens = {"pad_token_id": c.pad_token_id, "decoder_start_token_id": c.decoder_start_token_id}
+    config = GenerationConfig(
+        num_beams=width, max_new_tokens=n_steps, do_sample=False, use_cache=True, **tokens, **ends
+    )
     with torch.inference_mode():
         return theirs.generate(src, attention_mask=torch.ones_like(src), generation_config=config)[:, 1:]
 
 
-def write(ours: Translator, src: Tensor, *, width: int, n_steps: int) -> Tensor:
-    """Write n_steps tokens for each source with our beam -> (B, n_steps)."""
+def write(ours: Translator, src: Tensor, *, width: int, n_steps: int, forced: bool = True) -> Tensor:
+    """Write n_steps tokens for each source with our beam -> (B, n_steps); forced as for generate."""
     lengths = torch.full((len(src),), src.shape[1])
     with torch.inference_mode():
         memory = ours.encode(src, lengths)
-    start = ours.config.n_tgt_tokens - 1
-    found = beam(ours, memory, lengths, width=width, max_tokens=n_steps, bos=start, eos=None, never=())
+    start, never = ours.config.n_tgt_tokens - 1, (END,) if forced else ()
+    found = beam(ours, memory, lengths, width=width, max_tokens=n_steps, bos=start, eos=None, never=never)
     return torch.tensor([written[0].tokens for written in found])
 
 
@@ -159,6 +168,8 @@ class _Run:
 
     ours: float
     theirs: float
+    ours_free: float
+    theirs_free: float
     parts: dict[str, dict[str, float]]
     memory_bytes: int
     projections: int
@@ -167,18 +178,30 @@ class _Run:
 def _run(size, seed, rounds):
     torch.manual_seed(seed)
     theirs = marian(size)
-    ours, src = translator_of(theirs), torch.randint(1, size.n_tokens - 1, (size.n_sentences, size.n_source))
-    steps = {"width": size.width, "n_steps": size.n_steps}
-    calls = [lambda: write(ours, src, **steps), lambda: generate(theirs, src, **steps)]
-    if not torch.equal(*(call() for call in calls)):
-        raise ValueError(f"both must write the same tokens, and with seed {seed} they do not")
-    seconds = [[], []]
+    ours = for_decoding(translator_of(theirs))
+    src = torch.randint(1, size.n_tokens - 1, (size.n_sentences, size.n_source))
+    calls = [
+        functools.partial(call, model, src, width=size.width, n_steps=size.n_steps, forced=forced)
+        for forced in (True, False)
+        for call, model in ((write, ours), (generate, theirs))
+    ]
+    seconds = [[] for _ in calls]
     for turn in range(rounds):
-        for i in (0, 1) if turn % 2 == 0 else (1, 0):
-            seconds[i].append(_seconds(calls[i]))
+        for i in range(0, len(calls), 2):
+            _timed_in_turn(calls[i : i + 2], seconds[i : i + 2], seed, turn % 2)
     parts = {"ours": _parts(calls[0], _our_parts(ours)), "transformers": _parts(calls[1], _their_parts(theirs))}
-    memory_bytes, projections = _memory(ours, calls[0])
-    return _Run(statistics.median(seconds[0]), statistics.median(seconds[1]), parts, memory_bytes, projections)
+    return _Run(*map(statistics.median, seconds), parts, *_memory(ours, calls[0]))
+
+
+def _timed_in_turn(calls, seconds, seed, first):
+    """Time two calls, one after the other, and see that they write the same."""
+    written = [None, None]
+    for i in (first, 1 - first):
+        start = time.perf_counter()
+        written[i] = calls[i]()
+        seconds[i].append(time.perf_counter() - start)
+    if not torch.equal(*written):
+        raise ValueError(f"both must write the same tokens, and with seed {seed} they do not")
 
 
 def _seconds(call):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crossattn_ref.data.vocabulary import BOS, EOS, PAD
-from crossattn_ref.decode.model import Model, Written, check_at_least_1, without
+from crossattn_ref.decode.model import Model, Written, check_at_least_1
 
 BLOCK = 256  # tokens among which one maximum is taken before the best are looked for
 
@@ -106,7 +106,7 @@ class _Search:
 
     def grow(self, logits, never, times):
         """Find the best continuations by one token, `times` as many as go on: some of them may end."""
-        values, tokens = best(without(logits, never), min(times * self.width, logits.shape[-1]))  # (rows, n)
+        values, tokens = _best_but(never, logits, times * self.width)  # (rows, n)
         values = values.double() - logits.logsumexp(dim=-1, keepdim=True)
         n = values.shape[-1]
         totals = (self.log_probs.view(-1, 1) + values).view(len(self.written), -1)  # (B, W * n)
@@ -163,6 +163,15 @@ class _Search:
         return self.aside
 
 
+def _best_but(never, logits, count):
+    """Find the best of the tokens that may be written: so many more than wanted that the others can be left out."""
+    V = logits.shape[-1]
+    values, tokens = best(logits, min(count + len(never), V))
+    banned = torch.isin(tokens, torch.tensor(list(never), dtype=torch.long, device=tokens.device))
+    values, places = values.masked_fill(banned, -math.inf).topk(min(count, V))
+    return values, tokens.gather(-1, places)
+
+
 def best(logits: Float[Tensor, "rows V"], count: int) -> tuple[Float[Tensor, "rows count"], Int[Tensor, "rows count"]]:
     """Find the largest logits of each row and their tokens, in order: logits.topk(count), faster for large V.
 
@@ -172,8 +181,11 @@ def best(logits: Float[Tensor, "rows V"], count: int) -> tuple[Float[Tensor, "ro
     if n_blocks <= count:
         return logits.topk(count)
     whole = n_blocks * BLOCK
-    blocks = logits[:, :whole].unflatten(-1, (n_blocks, BLOCK))
-    chosen = blocks.amax(dim=-1).topk(count).indices  # (rows, count)
+    if logits.stride(0) == 1:  # laid out column by column: reduce it as it lies
+        tops = logits.mT[:whole].unflatten(0, (n_blocks, BLOCK)).amax(dim=1).mT
+    else:
+        tops = logits[:, :whole].unflatten(-1, (n_blocks, BLOCK)).amax(dim=-1)
+    chosen = tops.topk(count).indices  # (rows, count)
     tokens = (chosen[..., None] * BLOCK + torch.arange(BLOCK, device=logits.device)).flatten(1)
     rest = torch.arange(whole, logits.shape[-1], device=logits.device).expand(len(logits), -1)
     tokens = torch.cat([tokens, rest], dim=-1)

@@ -46,7 +46,9 @@ def test_the_parts_of_both_are_named_alike_and_none_is_negative(measured):
 
 
 def test_two_that_write_different_tokens_are_not_compared(monkeypatch):
-    monkeypatch.setattr(decoding, "generate", lambda theirs, src, *, width, n_steps: torch.zeros(len(src), n_steps))
+    monkeypatch.setattr(
+        decoding, "generate", lambda theirs, src, *, width, n_steps, forced: torch.zeros(len(src), n_steps)
+    )
     with pytest.raises(ValueError, match="must write the same tokens, and with seed 0 they do not"):
         list(decoding.measure(size=SMALL, seeds=(0,), rounds=1))
 
