@@ -1,8 +1,10 @@
 """A course folder with a class in it, to be graded: each student hands in the solution, in a file of her own."""
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +44,17 @@ def hand_in(folder: Path, subject: str, student: str) -> None:
                 mark = f"\n\n# {student}" if cell["cell_type"] == "code" else ""
                 cell["source"] = "".join(answers[about["grade_id"]]) + mark
         (place / source.name).write_text(json.dumps(notebook), "utf-8")
+
+
+def insist_on_all_points(folder: Path) -> None:
+    """Raise RuntimeError where an honest notebook of a graded class lost points, or was not graded: a failure is fast."""
+    query = """
+        select count(*), sum(grade.auto_score is null or grade.auto_score < cell.max_score)
+        from grade join grade_cells as cell on grade.cell_id = cell.id where cell.cell_type = 'code'"""
+    with contextlib.closing(sqlite3.connect(folder / "gradebook.db")) as database:
+        graded, lost = database.execute(query).fetchone()
+    if not graded or lost:
+        raise RuntimeError(f"{lost} of {graded} checks of honest answers lost points in {folder}")
 
 
 def run(folder: Path, module: str, *arguments: str) -> str:

@@ -37,6 +37,7 @@ def measure(*, students: int = 2000) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory(prefix="class-") as folder:
         course = classroom.course(Path(folder) / "course", SUBJECT, students)
         seconds, sizes, load = _graded(course)
+        classroom.insist_on_all_points(course)
         graded = len(list(course.glob("autograded/*/*/*.ipynb")))
     figures = {
         "seconds": ("s per student", seconds / students),
