@@ -47,7 +47,7 @@ def hand_in(folder: Path, subject: str, student: str) -> None:
 
 
 def insist_on_all_points(folder: Path) -> None:
-    """Raise RuntimeError where an honest notebook of a graded class lost points, or was not graded: a failure is fast."""
+    """Raise RuntimeError where an honest notebook lost points, or none was graded: what fails is fast."""
     query = """
         select count(*), sum(grade.auto_score is null or grade.auto_score < cell.max_score)
         from grade join grade_cells as cell on grade.cell_id = cell.id where cell.cell_type = 'code'"""
