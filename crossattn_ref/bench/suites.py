@@ -21,7 +21,7 @@ SUITES = {
     "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
     "judge-cost": "seconds per student and memory with one and two judging processes, and what writing takes",
     "judge-faults": "grading disturbed at random moments: killed, a full disk, a locked gradebook, a clock that jumps",
-    "judge-scale": "2,000 submissions graded end to end: time, memory as it goes, on one worker and on two",
+    "judge-scale": "a class of 2,000 graded end to end by one judging process: time, and memory as it goes",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
     "planted-bugs": "34 mistakes, each planted in a small translator: what training shows, and what decoding does",
     "summarization": "news about strangers: a model that may point at the text, and one that may not",
