@@ -38,6 +38,10 @@ class Examiner:
         self._store = Store(self.results, self.key, "none" if self.unsafe else "bubblewrap")
         self._held = {}
 
+    def __getstate__(self):
+        """Travel without the verdicts that are held: a task may leave while another student is recorded."""
+        return self.__dict__ | {"_held": {}}
+
     def verdict(self, assignment: Notebook, cells: list[tuple[str, str]]) -> Verdict:
         """Judge a repaired notebook by the (id, source) of its code cells, or find the verdict of an earlier run.
 

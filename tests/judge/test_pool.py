@@ -1,6 +1,7 @@
 """Processes that judge: each verdict comes back, whatever happens to the process that was at it."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import psutil
 import pytest
 
 from crossattn_ref.judge.assignment import CheckCell, Notebook
+from crossattn_ref.judge.examiner import Examiner
 from crossattn_ref.judge.pool import Judges, Task
+from crossattn_ref.judge.sandbox import Limits
 from crossattn_ref.judge.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,3 +114,12 @@ def test_when_the_process_that_writes_is_killed_those_that_judge_leave(tmp_path)
         writer.kill()
     _, alive = psutil.wait_procs(below, timeout=10)
     assert alive == []
+
+
+def test_an_examiner_travels_without_the_verdicts_that_it_holds_for_somebody_else(tmp_path):
+    """A task is written down for its process whenever that has room, also while another student is recorded."""
+    here, held = Examiner(b"key", tmp_path, Limits()), Verdict(points={"check": 2.0})
+    with here.holding({ABOUT.name: held}):
+        there = pickle.loads(pickle.dumps(here))
+        assert here.verdict(ABOUT, []) is held
+    assert there._held == {}

@@ -50,12 +50,6 @@ def _manual(notebook, folder):
     _cell(notebook, "check-softmax")["source"] = "2.0"
 
 
-def _swapped(notebook, folder):
-    """Metadata that points at another cell: the answer becomes the check."""
-    one, other = _cell(notebook, "softmax"), _cell(notebook, "check-softmax")
-    one["metadata"], other["metadata"] = other["metadata"], one["metadata"]
-
-
 def _claimed(notebook, folder):
     cell = _cell(notebook, "check-softmax")
     cell["outputs"] = [
@@ -156,7 +150,6 @@ DAMAGED = (
     attack("a test cell deleted", "B", "its row is never filled", damage=_deleted, evidence=ungraded),
     attack("a test cell made into one that is marked by hand", "own", "an answer of one's own as the test", damage=_manual,
            evidence=ungraded),
-    attack("metadata that points at other cells", "own", "the answer becomes the test", damage=_swapped, evidence=ungraded),
     attack("nbformat 3 said of a notebook in format 4", "own", "that student ungraded", damage=_format(3), evidence=ungraded),
     attack("nbformat 99", "own", "that student ungraded", damage=_format(99), evidence=ungraded),
     attack("nbformat of five thousand digits", "own", "that student ungraded", damage=_huge_number, evidence=ungraded, human=True),

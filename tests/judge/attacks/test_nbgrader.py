@@ -16,6 +16,7 @@ from tests.judge.attacks.classroom import SUBJECT
 from tests.judge.attacks.damage import DAMAGED
 from tests.judge.attacks.honest import honest
 from tests.judge.attacks.points import POINTS
+from tests.judge.attacks.stock import TESTS
 
 STUDENTS = ("mallory", "zed")
 
@@ -100,18 +101,20 @@ def test_an_undamaged_class_is_graded_there(released, tmp_path):
     assert _fully_graded(course) == set(STUDENTS)
 
 
-SAME = (
-    "comparisons replaced by no-ops",
-    "assertions stripped by a transformer of the syntax tree",
-    "the comparison of the checks patched",
-)
+SAME = {  # and the graded cell that each is shown on
+    "comparisons replaced by no-ops": {"check-softmax": TESTS["test1"][1]},
+    "assertions stripped by a transformer of the syntax tree": {"check-softmax": TESTS["test1"][1]},
+    "the comparison of the checks patched": {},
+}
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_what_succeeds_on_the_stand_in_succeeds_on_nbgrader_itself(released, tmp_path, name):
-    """With the checks in the notebook's process and nbgrader's own Execute, in a kernel, as stock courses run."""
+def test_what_succeeds_on_the_stand_in_succeeds_on_nbgrader_itself(tmp_path, name):
+    """With the tests in the notebook's process and nbgrader's own Execute, in a kernel, as stock courses run."""
     attack = next(a for a in POINTS if a.name == name)
-    course = classroom.emptied(released, tmp_path / "course")
+    course = tmp_path / "course"
+    course.mkdir()
+    classroom.found(course, SAME[name])
     classroom.hand_in(course, "mallory", attack.cells)
     assert autograded(course, execute=True)
     assert classroom.scores(course)["mallory"] > 0
