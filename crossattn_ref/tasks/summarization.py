@@ -109,6 +109,7 @@ class Summarization:
         picked = probabilities.gather(-1, labels[..., None])
         return -picked.log().sum(), labels.numel()
 
+    @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure the loss per word of what was kept."""
         found = [self.loss(model, batch) for batch in self.kept]

@@ -41,7 +41,7 @@ def test_a_part_is_recorded_without_touching_the_others(tmp_path, monkeypatch):
     monkeypatch.setitem(translation.PARTS, "grammar/standard", lambda: iter([]))
     list(suites.run("translation", part="grammar/standard", folder=tmp_path))
 
-    assert records.read("translation", tmp_path) == first
+    assert sorted(map(repr, records.read("translation", tmp_path))) == sorted(map(repr, first))
     assert first[0].command == "crossattn bench translation --part grammar/glass-box"
     with pytest.raises(ValueError, match=r"part must be one of grammar/glass-box, .*, got 'all'"):
         list(suites.run("translation", part="all", folder=tmp_path))

@@ -46,8 +46,8 @@ def test_the_loss_is_that_of_each_word_by_itself(kind):
     name = len(WORDS) if kind == "pointing" else UNK
     expected = -sum(probabilities[i, word].log() for i, word in enumerate((name, SINGS, EOS)))
     assert count == 3
-    assert float(total) == pytest.approx(float(expected), rel=1e-5)
-    assert task.validate(model)["loss"] == pytest.approx(float(total) / 3, rel=1e-5)
+    assert float(total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert task.validate(model)["loss"] == pytest.approx(float(total.detach()) / 3, rel=1e-5)
 
 
 def test_an_epoch_holds_every_text_once_and_is_mixed_by_its_number():
@@ -55,8 +55,9 @@ def test_an_epoch_holds_every_text_once_and_is_mixed_by_its_number():
     task = Summarization(pairs, pairs[:1], WORDS, MODELS["pointing"][1])
     lengths = [sorted(n for batch in task.epoch(i) for n in batch.lengths.tolist()) for i in (0, 1)]
     assert lengths[0] == lengths[1] == list(range(2, 81))
-    first, again, other = ([batch.lengths.tolist() for batch in task.epoch(i)] for i in (0, 0, 1))
-    assert first == again != other
+    first, again, *others = ([batch.lengths.tolist() for batch in task.epoch(i)] for i in (0, 0, *range(1, 9)))
+    assert first == again
+    assert any(other != first for other in others)  # three batches alone may by chance come in the same order
 
 
 def echoes(n, seed):
