@@ -121,7 +121,8 @@ STAGES = staged(
          "Does a word in a short sentence weigh more than one in a long sentence?"),
         ("divided by sentences", lambda p, c: (p * c).sum() / len(p), "when the sum is divided by the sentences",
          "Is the price one of a word, or of a sentence?"),
-        ("largest", lambda p, c: np.where(c, p, 0).max(), "with the largest price", "Is it a mean?"),
+        ("largest", lambda p, c: np.where(c, p, 0).max(), "with the largest price",
+         "Is it a mean over the words, or the worst of them?"),
     ),
 )  # fmt: skip
 
