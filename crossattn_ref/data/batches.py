@@ -12,8 +12,9 @@ from crossattn_ref.data.vocabulary import BOS, EOS, PAD
 class Batch:
     """Sentence pairs as numbers, int64, padded with PAD at the end.
 
-    src (B, Nk) ends with EOS, and src_lengths (B,) counts it in. tgt (B, Nq) begins with BOS; labels (B, Nq) is tgt
-    one place further on, and ends with EOS: what is to be predicted at each place of tgt.
+    src (B, Nk) holds src_lengths (B,) tokens and no end mark: one would draw the attention of words that need to look
+    nowhere. tgt (B, Nq) begins with BOS; labels (B, Nq) is tgt one place further on, and ends with EOS: what is to be
+    predicted at each place of tgt.
     """
 
     src: np.ndarray
@@ -23,10 +24,10 @@ class Batch:
 
 
 def collate(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
-    """Make a batch of (source, target) numbers, which hold neither BOS nor EOS; an empty sentence is an EOS alone."""
+    """Make a batch of (source, target) numbers, which hold neither BOS nor EOS; both sides may be empty."""
     return Batch(
-        src=padded([[*src, EOS] for src, _ in pairs]),
-        src_lengths=np.array([len(src) + 1 for src, _ in pairs], dtype=np.int64),
+        src=padded([src for src, _ in pairs]),
+        src_lengths=np.array([len(src) for src, _ in pairs], dtype=np.int64),
         tgt=padded([[BOS, *tgt] for _, tgt in pairs]),
         labels=padded([[*tgt, EOS] for _, tgt in pairs]),
     )

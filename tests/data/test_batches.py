@@ -12,8 +12,8 @@ def sizes(n=211, seed=0):
 
 def test_a_batch_is_written_out_by_hand():
     batch = collate([([7, 8], [9]), ([5], [6, 4, 7])])
-    assert batch.src.tolist() == [[7, 8, 2], [5, 2, 0]]
-    assert batch.src_lengths.tolist() == [3, 2]
+    assert batch.src.tolist() == [[7, 8], [5, 0]]
+    assert batch.src_lengths.tolist() == [2, 1]
     assert batch.tgt.tolist() == [[1, 9, 0, 0], [1, 6, 4, 7]]
     assert batch.labels.tolist() == [[9, 2, 0, 0], [6, 4, 7, 2]]
     assert {array.dtype for array in vars(batch).values()} == {np.dtype(np.int64)}
@@ -21,7 +21,7 @@ def test_a_batch_is_written_out_by_hand():
 
 def test_empty_sentences_and_empty_batches_have_a_shape():
     batch = collate([([], [])])
-    assert (batch.src.tolist(), batch.tgt.tolist(), batch.labels.tolist()) == ([[2]], [[1]], [[2]])
+    assert (batch.src.tolist(), batch.tgt.tolist(), batch.labels.tolist()) == ([[]], [[1]], [[2]])
     assert padded([]).shape == (0, 0)
 
 

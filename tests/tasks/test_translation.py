@@ -40,7 +40,7 @@ def test_the_loss_is_that_of_the_labels_under_the_model():
     task = Translation([pair], [pair], smoothing=0.0)
     (batch,) = task.epoch(0)
     total, count = task.loss(model, batch)
-    logits = model(torch.tensor([[4, 5, 2]]), torch.tensor([3]), torch.tensor([[1, 6, 7, 8]]))
+    logits = model(torch.tensor([[4, 5]]), torch.tensor([2]), torch.tensor([[1, 6, 7, 8]]))
     expected = -logits.log_softmax(-1)[0, range(4), [6, 7, 8, 2]].sum()
     assert (total.item(), count) == (pytest.approx(expected.item(), rel=1e-5), 4)
     assert task.validate(model)["loss"] == pytest.approx(expected.item() / 4, rel=1e-5)
@@ -62,6 +62,7 @@ def test_a_model_that_learns_translates_and_looks_where_the_words_come_from():
     written = evaluate.translations(trained, [pair.src for pair in SPLITS["dev"]], width=3, batch=5)
     right = sum(tuple(one) == pair.tgt for one, pair in zip(written, SPLITS["dev"], strict=True))
     assert right > 0.8 * len(written)
+    assert len(evaluate.translations(trained, [(), ("a",)])) == 2  # nothing to read is no error
     reading = evaluate.best_reading(trained, SPLITS["dev"])
     others = [evaluate.alignment_error(trained, SPLITS["dev"], evaluate.Reading(0, head)) for head in (None, 0, 1)]
     assert evaluate.alignment_error(trained, SPLITS["dev"], reading) == min(others)
