@@ -12,7 +12,7 @@ from pathlib import Path
 from crossattn_ref.checks.table import find
 
 _MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
-_BLOCKS = (*_MULTIHEAD, "models/__init__.py", "models/blocks.py")
+_BLOCKS = (*_MULTIHEAD, "models/__init__.py", "models/blocks.py", "models/past.py")
 _DEFINITION = ("attention/__init__.py", "attention/reference.py")
 IMPORTABLE = {  # what notebooks may import of crossattn_ref
     "encoder": _MULTIHEAD,
