@@ -37,7 +37,7 @@ def kernel():
 @pytest.fixture(scope="session")
 def torch_kernel():
     """A kernel with torch."""
-    started = _start(("numpy", "torch", "jaxtyping"))
+    started = _start(("numpy", "torch"))
     yield started
     started.close()
 

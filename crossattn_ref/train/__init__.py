@@ -1,1 +1,0 @@
-"""Training: a loop that knows batches and a loss, with checkpoints that resume; what is learnt comes from outside."""
