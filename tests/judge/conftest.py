@@ -16,9 +16,13 @@ SECRET = "a-secret-of-the-caller"
 SHORT = Limits(cpu_seconds=3, cell_cpu_seconds=1, check_cpu_seconds=1, wall_factor=2, patience=1)
 
 
-def _start(libraries, modules=()):
+def skip_without_sandbox():
     if reason := sandbox.missing():
         pytest.skip(reason)
+
+
+def _start(libraries, modules=()):
+    skip_without_sandbox()
     os.environ["SECRET_OF_THE_CALLER"] = SECRET
     try:
         return sandbox.start(libraries, modules)

@@ -18,7 +18,7 @@ import pytest
 from crossattn_ref.judge import bubblewrap, confine, sandbox
 from crossattn_ref.judge.channel import Broken
 from crossattn_ref.judge.sandbox import Limits, NoSandbox
-from tests.judge.conftest import SECRET, SHORT, family, run_cells, zygote
+from tests.judge.conftest import SECRET, SHORT, family, run_cells, skip_without_sandbox, zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -505,7 +505,7 @@ with kernel.notebook(Limits()) as channel:
     print("running", flush=True)
     time.sleep(1000)
 """
-    _skip_without_sandbox()
+    skip_without_sandbox()
     judge = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
     with judge:
         assert judge.stdout.readline() == "running\n"
@@ -515,18 +515,13 @@ with kernel.notebook(Limits()) as channel:
     assert until(lambda: not any(process.is_running() for process in processes))
 
 
-def _skip_without_sandbox():
-    if reason := sandbox.missing():
-        pytest.skip(reason)
-
-
 def _started(libraries=("numpy",)):
-    _skip_without_sandbox()
+    skip_without_sandbox()
     return sandbox.start(libraries)
 
 
 def test_where_a_child_cannot_have_namespaces_each_notebook_gets_a_sandbox_of_its_own(monkeypatch):
-    _skip_without_sandbox()
+    skip_without_sandbox()
     walls = [
         wall for wall in bubblewrap._walls() if wall not in ("--cap-add", "CAP_SETUID", "CAP_SETGID", "--unshare-user")
     ]
@@ -565,7 +560,7 @@ def test_without_a_sandbox_what_a_notebook_leaves_is_removed_and_its_processes_e
 
 
 def test_a_library_that_is_missing_is_said_at_the_start():
-    _skip_without_sandbox()
+    skip_without_sandbox()
     with pytest.raises(NoSandbox, match=r"did not start: .*no_such_library"):
         sandbox.start(("numpy", "no_such_library"))
 
