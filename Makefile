@@ -16,7 +16,7 @@ RELEASED := $(ASSIGNMENTS:%=$(DONE)/exercises/%)
 
 .DELETE_ON_ERROR:
 .SECONDEXPANSION:
-.PHONY: help course exercises book serve check test browser clean
+.PHONY: help course exercises book serve check test bench browser clean
 
 help:
 	@echo 'make course     set up .venv, generate the exercises, grade the sample class, build the book'
@@ -25,6 +25,7 @@ help:
 	@echo 'make book       build the book into _build/html'
 	@echo 'make check      the fast tests: lint, layers, units (under a minute)'
 	@echo 'make test       every test: check, exercises, grading, book, browser'
+	@echo 'make bench SUITE=multihead  measure a suite again and record it; without SUITE: list the suites'
 	@echo 'make clean      remove _build and the caches; .venv stays'
 	@echo
 	@echo 'PYTHON=python3.12 make course   sets .venv up with another Python (3.11 to 3.13)'
@@ -98,6 +99,9 @@ test: .venv/dev browser
 	ruff format --check .
 	lint-imports --no-logo
 	python -m pytest -n 2 --dist loadgroup --durations=15
+
+bench: .venv/course
+	@python -m crossattn_ref bench $(SUITE)
 
 # A Chromium of the machine, or Playwright's own, which needs no root; without either the browser tests say what to do.
 browser: .venv/dev

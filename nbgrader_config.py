@@ -23,20 +23,19 @@ c.OverwriteCells.add_missing_cells = True
 c.Execute.timeout = 120  # seconds for one cell
 c.Execute.shutdown_kernel = "immediate"
 
-# A submission is put back into the shape of its release, and judged in a sandbox; nbgrader keeps the rest.
+# A submission is put back into the shape of its release, which leaves nothing to deduplicate or to validate, and is
+# judged in a sandbox; nbgrader keeps the rest.
 _JUDGE, _NBGRADER = "crossattn_ref.judge.plugins", "nbgrader.preprocessors"
 c.Autograde.sanitize_preprocessors = [
     f"{_NBGRADER}.ClearOutput",
     f"{_JUDGE}.Repair",
-    *(
-        f"{_NBGRADER}.{name}"
-        for name in ("DeduplicateIds", "OverwriteKernelspec", "OverwriteCells", "CheckCellMetadata")
-    ),
+    *(f"{_NBGRADER}.{name}" for name in ("OverwriteKernelspec", "OverwriteCells")),
 ]
 c.Autograde.autograde_preprocessors = [
     f"{_JUDGE}.Judge",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    *(f"{_NBGRADER}.{name}" for name in ("LimitOutput", "SaveAutoGrades", "AssignLatePenalties", "CheckCellMetadata")),
+    *(f"{_NBGRADER}.{name}" for name in ("LimitOutput", "SaveAutoGrades", "AssignLatePenalties")),
+    f"{_JUDGE}.Quiet",
 ]
 
 # Feedback shows what was earned and why; what a learner wrote is escaped, and no page asks a third party.

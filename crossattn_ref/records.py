@@ -67,6 +67,14 @@ def read(suite: str, folder: Path = FOLDER) -> list[Record]:
     return [_parsed(line, path, number) for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)]
 
 
+def find(suite: str, case: str, metric: str, folder: Path = FOLDER) -> Record:
+    """Return the record of one case and metric; ValueError, with the command that makes it, where there is none."""
+    for record in read(suite, folder):
+        if (record.case, record.metric) == (case, metric):
+            return record
+    raise ValueError(f"suite {suite!r} must hold {case!r}, {metric!r}: run crossattn bench {suite}")
+
+
 def replace(records: Iterable[Record], folder: Path = FOLDER, *, whole: bool = False) -> None:
     """Put records in the place of those with the same suite, case and metric; with whole, drop the suite's others.
 

@@ -15,7 +15,9 @@ TORCH_MODULES = [
     "crossattn_ref.attention.approximate",
     "crossattn_ref.attention.fused",
     "crossattn_ref.attention.multihead",
+    "crossattn_ref.decode",
     "crossattn_ref.models",
+    "crossattn_ref.train.losses",
 ]
 install_import_hook(TORCH_MODULES, "beartype.beartype")
 

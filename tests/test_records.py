@@ -38,6 +38,13 @@ def test_records_are_read_back_as_they_were_written(tmp_path):
     assert [json.loads(line)["metric"] for line in lines] == ["ours", "ratio"]
 
 
+def test_one_record_is_found_by_its_case_and_metric_or_the_command_is_named(tmp_path):
+    replace([record(), record(metric="ratio", value=0.5, samples=[0.5])], tmp_path)
+    assert records.find("made-up", "small/forward", "ratio", tmp_path).value == 0.5
+    with pytest.raises(ValueError, match=r"must hold 'large', 'ratio': run crossattn bench made-up"):
+        records.find("made-up", "large", "ratio", tmp_path)
+
+
 def test_a_suite_that_was_never_run_has_no_records(tmp_path):
     assert read("made-up", tmp_path) == []
 

@@ -45,23 +45,31 @@ class Lengths:
             raise ValueError(f"keys must be at least 0, got {shortest}")
         object.__setattr__(self, "longest", longest)
 
+    def check(self, batch: int, n_keys: int) -> None:
+        """Raise ValueError where there is not one length per sample, or a length lies beyond n_keys."""
+        if len(self.keys) != batch:
+            raise ValueError(f"keys must hold one length per sample (B = {batch}), got {len(self.keys)}")
+        if self.longest > n_keys:
+            raise ValueError(f"keys must lie between 0 and Nk ({n_keys}), got {self.longest}")
+
     def mask(self, batch: int, n_queries: int, n_keys: int) -> Bool[Tensor, "B 1 _ Nk"]:
         """Write the mask out, True = may look; its query axis is 1 where all queries see the same.
 
         Raises ValueError where there is not one length per sample, or a length lies beyond n_keys.
         """
-        if len(self.keys) != batch:
-            raise ValueError(f"keys must hold one length per sample (B = {batch}), got {len(self.keys)}")
-        if self.longest > n_keys:
-            raise ValueError(f"keys must lie between 0 and Nk ({n_keys}), got {self.longest}")
-        end = self.keys.view(batch, 1, 1, 1)
-        place = torch.arange(n_keys, device=end.device)
-        seen = place < end  # (B, 1, 1, Nk)
+        self.check(batch, n_keys)
+        return self.block(slice(0, n_queries), slice(0, n_keys), n_queries)
+
+    def block(self, rows: slice, columns: slice, n_queries: int) -> Bool[Tensor, "B 1 _ _"]:
+        """Write out the part of the mask in which the queries of some rows, of n_queries in all, look at some keys."""
+        end = self.keys.view(-1, 1, 1, 1)
+        place = torch.arange(columns.start, columns.stop, device=end.device)
+        seen = place < end  # (B, 1, 1, columns)
         if self.causal is None:
             return seen
-        query = torch.arange(n_queries, device=end.device)[:, None]  # (Nq, 1)
+        query = torch.arange(rows.start, rows.stop, device=end.device)[:, None]  # (rows, 1)
         shift = 0 if self.causal == "top-left" else end.long() - n_queries
-        return seen & (place <= query + shift)  # (B, 1, Nq, Nk)
+        return seen & (place <= query + shift)  # (B, 1, rows, columns)
 
 
 def check_sequences(q: Tensor, k: Tensor, v: Tensor | None = None) -> None:

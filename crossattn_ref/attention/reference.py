@@ -131,6 +131,45 @@ def causal_mask(n_queries: int) -> np.ndarray:
     return np.tri(n_queries, dtype=bool)
 
 
+def check_queries_and_keys(q: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return queries and keys as arrays that fit together, neither copied nor converted; raise as attention does."""
+    q, k = _positions("q", q), _positions("k", k)
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"q and k must have the same width Dk, got q {q.shape} and k {k.shape}")
+    if q.shape[-1] == 0:
+        raise ValueError(f"the width Dk of q and k must be at least 1, got q {q.shape} and k {k.shape}")
+    if q.shape[:-2] != k.shape[:-2]:
+        raise ValueError(f"q and k must have the same batch axes, got q {q.shape} and k {k.shape}")
+    return q, k
+
+
+def check_sequences(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return queries, keys and values as arrays that fit together, neither copied nor converted; raise as attention."""
+    v = _positions("v", v)
+    q, k = check_queries_and_keys(q, k)
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"k and v must hold one value per key (the same Nk), got k {k.shape} and v {v.shape}")
+    if k.shape[:-2] != v.shape[:-2]:
+        raise ValueError(f"k and v must have the same batch axes, got k {k.shape} and v {v.shape}")
+    return q, k, v
+
+
+def read_mask(mask: np.ndarray | None, scores: tuple[int, ...]) -> np.ndarray:
+    """Spread a mask over scores of a shape (*batch, Nq, Nk), without a copy; None means that all may see all.
+
+    Raises TypeError for a mask that is not boolean, ValueError for one that would enlarge the batch.
+    """
+    if mask is None:
+        return np.broadcast_to(True, scores)
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"mask must be boolean, True = may look, got dtype {mask.dtype}")
+    fits = mask.ndim <= len(scores) and all(m in (1, s) for m, s in zip(mask.shape[::-1], scores[::-1], strict=False))
+    if not fits:
+        raise ValueError(f"mask must broadcast to the scores (*batch, Nq, Nk) = {scores}, got shape {mask.shape}")
+    return np.broadcast_to(mask, scores)
+
+
 @np.errstate(all="ignore")
 def _softmax(x, axis):
     top = x.max(axis=axis, keepdims=True, initial=-np.inf)
@@ -160,39 +199,19 @@ def _weighted_sum(weights, values, seen):
 
 def _queries_and_keys(q, k):
     """Check that queries and keys fit together; return them in float64, with the dtype to answer in."""
-    q, k = _positions("q", q), _positions("k", k)
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"q and k must have the same width Dk, got q {q.shape} and k {k.shape}")
-    if q.shape[-1] == 0:
-        raise ValueError(f"the width Dk of q and k must be at least 1, got q {q.shape} and k {k.shape}")
-    if q.shape[:-2] != k.shape[:-2]:
-        raise ValueError(f"q and k must have the same batch axes, got q {q.shape} and k {k.shape}")
+    q, k = check_queries_and_keys(q, k)
     return q.astype(np.float64), k.astype(np.float64), np.result_type(q, k)
 
 
 def _sequences(q, k, v):
     """Check that queries, keys and values fit together; return them in float64, with the dtype to answer in."""
-    v = _positions("v", v)
-    q, k, dtype = _queries_and_keys(q, k)
-    if k.shape[-2] != v.shape[-2]:
-        raise ValueError(f"k and v must hold one value per key (the same Nk), got k {k.shape} and v {v.shape}")
-    if k.shape[:-2] != v.shape[:-2]:
-        raise ValueError(f"k and v must have the same batch axes, got k {k.shape} and v {v.shape}")
-    return q, k, v.astype(np.float64), np.result_type(dtype, v)
+    q, k, v = check_sequences(q, k, v)
+    return *(x.astype(np.float64) for x in (q, k, v)), np.result_type(q, k, v)
 
 
 def _seen(q, k, mask):
     """Spread the mask over the scores, (*batch, Nq, Nk); without one, every query may look at every key."""
-    shape = (*q.shape[:-1], k.shape[-2])
-    if mask is None:
-        return np.broadcast_to(True, shape)
-    mask = np.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"mask must be boolean, True = may look, got dtype {mask.dtype}")
-    fits = mask.ndim <= len(shape) and all(m in (1, s) for m, s in zip(mask.shape[::-1], shape[::-1], strict=False))
-    if not fits:
-        raise ValueError(f"mask must broadcast to the scores (*batch, Nq, Nk) = {shape}, got shape {mask.shape}")
-    return np.broadcast_to(mask, shape)
+    return read_mask(mask, (*q.shape[:-1], k.shape[-2]))
 
 
 def _positions(name, array):

@@ -12,6 +12,7 @@ examples:
   crossattn bench                  list the suites
   crossattn bench multihead        measure one, and replace book/measurements/multihead.jsonl
   crossattn bench multihead --folder elsewhere
+  crossattn bench translation --part grammar/glass-box
 """
 
 
@@ -25,6 +26,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suite", nargs="?", metavar="SUITE", help=", ".join(suites.SUITES))
+    parser.add_argument("--part", help="measure a part of the suite alone, where it has parts")
     parser.add_argument("--folder", type=Path, default=records.FOLDER, help="where records lie (default: %(default)s)")
     parser.set_defaults(run=run)
 
@@ -32,14 +34,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, and print each figure with its range -> 0, or 2 with one line on stderr where that can't be done."""
     if arguments.suite is None:
-        print("\n".join(f"{name:12} {what}" for name, what in suites.SUITES.items()))
+        print("\n".join(f"{name:16} {what}" for name, what in suites.SUITES.items()))
         return 0
     try:
-        for record in suites.run(arguments.suite, folder=arguments.folder):
+        for record in suites.run(arguments.suite, part=arguments.part, folder=arguments.folder):
             spread = f"{min(record.samples):.4g} to {max(record.samples):.4g}"
-            print(f"{record.case:45} {record.metric:8} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
-    except (ValueError, ModuleNotFoundError) as error:
+            print(f"{record.case:45} {record.metric:17} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"crossattn bench: {error}", file=sys.stderr)
         return 2
-    print(f"recorded in {arguments.folder / arguments.suite}.jsonl")
+    print(f"recorded in {arguments.folder / record.suite}.jsonl")
     return 0

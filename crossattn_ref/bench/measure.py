@@ -57,7 +57,12 @@ def versions(*packages: str) -> dict[str, str]:
 
 def hardware(**more: str | int) -> dict[str, str | int]:
     """Name the processor, its cores that this process may use, and what a suite adds."""
-    return {"cpu": _processor(), "cores": _cores(), "system": platform.platform(terse=True)} | more
+    return {"cpu": _processor(), "cores": cores(), "system": platform.platform(terse=True)} | more
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
 
 
 def _repeats(call):
@@ -69,10 +74,6 @@ def _repeats(call):
         call()
         durations.append(time.perf_counter() - start)
     return max(1, round(2e-3 / min(durations)))
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
 
 
 def _processor():

@@ -1,7 +1,9 @@
 """The suites by name, and how one is run and recorded.
 
 A suite is a module of this package, named as the suite with _ for -. It offers measure(), which yields Measurements,
-PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor.
+PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor. It may offer PARTS,
+callables by name that yield Measurements: then each can be measured alone. One whose cases belong to another suite
+names that as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else.
 """
 
 import datetime
@@ -13,15 +15,26 @@ from crossattn_ref import records
 from crossattn_ref.bench import measure
 
 SUITES = {
+    "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
+    "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
+    "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
+    "judge-cost": "seconds per student and memory with one and two judging processes, and what writing takes",
+    "judge-faults": "grading disturbed at random moments: killed, a full disk, a locked gradebook, a clock that jumps",
+    "judge-scale": "a class of 2,000 graded end to end by one judging process: time, and memory as it goes",
     "multihead": "MultiHeadAttention beside torch.nn.MultiheadAttention, forward and backward, on one CPU thread",
+    "planted-bugs": "34 mistakes, each planted in a small translator: what training shows, and what decoding does",
+    "summarization": "news about strangers: a model that may point at the text, and one that may not",
+    "throughput": "a class graded by stock nbgrader and by the judge, in turn; recorded in the suite grader",
+    "training": "a step of training beside one of torch.nn.Transformer wired to the same task, on one CPU thread",
+    "translation": "translators trained from nothing: exact match, alignment error, BLEU, and the time it took",
 }
 
 
-def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record]:
-    """Measure a suite, yield each record as it comes, and replace the suite's file when all are there.
+def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -> Iterator[records.Record]:
+    """Measure a suite or a part of it, yield each record as it comes, and replace them in its file when all are there.
 
-    Raises ValueError for an unknown suite, and where folder lies in no project.
+    Raises ValueError for an unknown suite or part, and where folder lies in no project.
     """
     if suite not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {suite!r}")
@@ -29,24 +42,31 @@ def run(suite: str, *, folder: Path = records.FOLDER) -> Iterator[records.Record
         raise ValueError(f"folder must lie in an existing folder, got {folder}: run this in a copy of the project")
     name = f"crossattn_ref.bench.{suite.replace('-', '_')}"
     module = importlib.import_module(name)
+    parts = getattr(module, "PARTS", {})
+    if part is not None and part not in parts:
+        raise ValueError(f"part must be one of {', '.join(parts) or 'none'} in {suite}, got {part!r}")
+    command = f"crossattn bench {suite}" + (f" --part {part}" if part else "")
     found = []
-    for measurement in module.measure():
-        found.append(_record(suite, name, module, measurement))
+    for measurement in parts[part]() if part else module.measure():
+        found.append(_record(suite, name, module, measurement, command))
         yield found[-1]
-    records.replace(found, folder, whole=True)
+    into = getattr(module, "SUITE", suite)
+    measured = {(record.case, record.metric) for record in found}
+    others = [r for r in records.read(into, folder) if r.command != command and (r.case, r.metric) not in measured]
+    records.replace([*others, *found], folder, whole=True)
 
 
-def _record(suite, name, module, measurement):
+def _record(suite, name, module, measurement, command):
     files = records.files_of(name)
     return records.Record(
-        suite=suite,
+        suite=getattr(module, "SUITE", suite),
         case=measurement.case,
         metric=measurement.metric,
         value=measurement.value,
         samples=measurement.samples,
         unit=measurement.unit,
         seeds=measurement.seeds,
-        command=f"crossattn bench {suite}",
+        command=command,
         files=files,
         code=records.code_of(files),
         versions=measure.versions(*module.PACKAGES),

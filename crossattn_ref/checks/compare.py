@@ -9,15 +9,22 @@ from crossattn_ref.checks.subject import Foreign, Outcome
 FORGIVEN = 16  # times the error of the same formula computed in float32 throughout
 FLOOR = 1e-6  # and at least this much
 FLOATS = (np.float32, np.float64)
+INTEGERS = (np.int64, np.int32)
 
 
 class Violation(Exception):
-    """A property that an answer does not have: a sentence for the learner, and the input that shows it."""
+    """A property that an answer does not have: a sentence for the learner, and the input that shows it.
 
-    def __init__(self, message: str, counterexample: Mapping[str, object] | None = None):
+    misconception names the mistake where this alone tells it, and no replay could: one that draws at random.
+    """
+
+    def __init__(
+        self, message: str, counterexample: Mapping[str, object] | None = None, misconception: str | None = None
+    ):
         super().__init__(message)
         self.message = message
         self.counterexample = dict(counterexample or {})
+        self.misconception = misconception
 
 
 def usable(outcome: Outcome, wanted: str = "array", counterexample: Mapping[str, object] | None = None) -> object:
@@ -40,22 +47,26 @@ def disagreement(value: object, exact: object, rounded: object, wanted: str = "a
     """Compare a value with the exact result -> None, or a sentence that never tells the expected numbers.
 
     exact and rounded are the right result in float64 and as the formula gives it in float32 throughout.
-    A tuple is compared item by item. Where the exact result is boolean, so must the value be. Where the rounded one
-    is in half precision, the value may be too.
+    A tuple is compared item by item. Where the exact result is boolean or integer, so must the value be. Where the
+    rounded one is in half precision, the value may be too. A single number may be one of Python's.
     """
     if isinstance(exact, tuple):
         return _tuple_disagreement(value, exact, rounded, wanted)
+    if isinstance(value, float) and exact.ndim == 0:
+        value = np.float64(value)
     if problem := form(value, wanted, _dtypes(exact, rounded)):
         return problem
     if value.shape != exact.shape:
         return f"it returned shape {value.shape}, where {exact.shape} is wanted"
-    if exact.dtype == bool:
+    if exact.dtype.kind in "biu":
         return f"it is wrong {_places(value != exact)}" if (value != exact).any() else None
     if (~np.isfinite(value) & np.isfinite(exact)).any():
         return f"it contains NaN or inf {_places(~np.isfinite(value))}"
     error = np.abs(np.asarray(rounded, np.float64) - exact).max(initial=0.0)
     off = ~(np.abs(value - exact) <= max(FORGIVEN * error, FLOOR))
-    return f"the numbers are wrong {_places(off)}" if off.any() else None
+    if not off.any():
+        return None
+    return f"the numbers are wrong {_places(off)}" if off.ndim else "the number is wrong"
 
 
 def form(value: object, wanted: str = "array", dtypes: tuple = FLOATS) -> str | None:
@@ -79,6 +90,15 @@ def insist(value: object, shape: tuple[int, ...], case: Mapping[str, object], wa
     return value
 
 
+def number(value: object, case: Mapping[str, object]) -> float:
+    """Return a value that is one finite number; raise Violation for any other, a bool included."""
+    if not _numeric(value) or isinstance(value, bool | np.bool_) or np.ndim(value):
+        raise Violation(f"it returned {value!r:.60}, a {type(value).__name__}, where one number is wanted", case)
+    if not np.isfinite(value):
+        raise Violation(f"it returned {value}, where a finite number is wanted", case)
+    return float(value)
+
+
 def unmoved(before: np.ndarray, after: np.ndarray, message: str, case: Mapping[str, object]) -> None:
     """Raise Violation with the message where two results differ by more than rounding, or hold NaN or inf."""
     with np.errstate(all="ignore"):
@@ -91,6 +111,8 @@ def _dtypes(exact, rounded):
     """Which dtypes a value may have, beside an exact result and the same one rounded."""
     if exact.dtype == bool:
         return (np.bool_,)
+    if exact.dtype.kind in "iu":
+        return INTEGERS
     return (np.float16, *FLOATS) if rounded.dtype == np.float16 else FLOATS
 
 

@@ -63,6 +63,7 @@ class Ask:
     def __init__(self, exercise: Exercise, subject: Subject):
         self._exercise = exercise
         self._subject = subject
+        self._made = None, None  # the config and weights of the module at hand
 
     def call(self, **args: object) -> object:
         """Call the answer with args in their order -> its value. Raises Violation where it raised or is not data."""
@@ -76,8 +77,15 @@ class Ask:
         self._compare(value, exact, rounded, args)
 
     def forward(self, config: Mapping, state: Mapping, **args: object) -> object:
-        """Make a module, load its weights, run it on args in their order -> its value."""
-        return self._usable(_forward(self._subject, config, state, args), {**config, **args})
+        """Make a module, load its weights, run it on args in their order -> its value.
+
+        For the same config and state again, the same module runs again: so what it keeps to itself shows.
+        """
+        outcome = Outcome() if self._has(config, state) else _loaded(self._subject, config, state)
+        self._made = config, state
+        if not outcome.error:
+            outcome = self._subject.forward(*args.values())
+        return self._usable(outcome, {**config, **args})
 
     def forward_matches(self, config: Mapping, state: Mapping, **args: object) -> None:
         """As forward, and compare with the reference module, forgiving 16 times the rounding of float32."""
@@ -116,6 +124,27 @@ class Ask:
             raise Violation(f"your test returned {value!r}; it must return True or False")
         return bool(value)
 
+    def probed(self, target: Callable, rng: np.random.Generator) -> object:
+        """Hand target to an answer that uses it, as answer(target, rng) -> what it returns."""
+        return self._usable(self._subject.probe(target, int(rng.integers(2**32))), {})
+
+    def probe_matches(self, target: Callable, rng: np.random.Generator) -> None:
+        """As probed, and compare with what the reference makes of the same target and chance."""
+        seed = int(rng.integers(2**32))
+        value = self._usable(self._subject.probe(target, seed), {})
+        exact, rounded = (
+            self._exercise.local(answer).probe(target, seed).value
+            for answer in (self._exercise.reference, self._exercise.plain)
+        )
+        self._compare(value, exact, rounded, {})
+
+    def hand_over(self, target: Callable, **args: object) -> object:
+        """Call the answer with a function and args in their order, as answer(target, *args) -> its value."""
+        return self._usable(self._subject.probe(target, 0, *args.values()), args)
+
+    def _has(self, config, state):
+        return self._made[0] is config and self._made[1] is state
+
     def _right(self, answer, dtype, args):
         """What a right answer returns when it is given args in a dtype."""
         return self._exercise.local(answer).call(*(_cast(arg, dtype) for arg in args.values())).value
@@ -125,7 +154,8 @@ class Ask:
         low = _rounding((*state.values(), *args.values()))
         for module, dtype in ((self._exercise.reference, np.float64), (self._exercise.plain, low)):
             subject = self._exercise.local(module)
-            yield subject, _forward(subject, config, _cast_all(state, dtype), _cast_all(args, dtype)), dtype
+            _loaded(subject, config, _cast_all(state, dtype))
+            yield subject, subject.forward(*_cast_all(args, dtype).values()), dtype
 
     def _usable(self, outcome, args):
         return usable(outcome, self._exercise.wanted, args)
@@ -135,11 +165,10 @@ class Ask:
             raise Violation(problem, args)
 
 
-def _forward(subject, config, state, args):
-    """Construct, load and run; the first of the three that fails is the outcome."""
+def _loaded(subject, config, state):
+    """Construct and load; the first of the two that fails is the outcome."""
     made = subject.construct(config)
-    loaded = made if made.error else subject.load_state(state)
-    return loaded if loaded.error else subject.forward(*args.values())
+    return made if made.error else subject.load_state(state)
 
 
 def examine(name: str, exercise: Exercise, subject: Subject, seed: int = 0) -> Report:
@@ -151,7 +180,7 @@ def examine(name: str, exercise: Exercise, subject: Subject, seed: int = 0) -> R
         findings.append(_finding(prop, Ask(exercise, recorder), rng))
         if recorder.interrupted:
             return Report(name, 0.0, tuple(findings), remarks=("Interrupted: nothing more was asked.",), seed=seed)
-    diagnosis = () if all(finding.passed for finding in findings) else _diagnose(exercise, recorder.transcript)
+    diagnosis = () if all(finding.passed for finding in findings) else _diagnose(exercise, recorder, findings)
     if diagnosis:
         known = " or ".join(misconception.name for misconception in diagnosis)
         findings = [f if f.passed else replace(f, misconception=known) for f in findings]
@@ -189,7 +218,9 @@ def _finding(prop, ask, rng):
     try:
         prop.test(ask, rng)
     except Violation as violation:
-        return Finding(prop.name, prop.share, False, None, violation.message, violation.counterexample)
+        return Finding(
+            prop.name, prop.share, False, violation.misconception, violation.message, violation.counterexample
+        )
     return Finding(prop.name, prop.share, True)
 
 
@@ -209,8 +240,8 @@ class _Recorder:
     def call(self, *args):
         return self._note("call", args)
 
-    def probe(self, target, seed):
-        return self._note("probe", (target, seed))
+    def probe(self, target, seed, *args):
+        return self._note("probe", (target, seed, *args))
 
     def construct(self, config):
         return self._note("construct", (config,))
@@ -243,10 +274,13 @@ class _Recorder:
         return (f"Your code printed or warned: {first[:200]}",) if first else ()
 
 
-def _diagnose(exercise, transcript):
-    """Find the mistakes that answer every question of the transcript as the learner's answer did."""
+def _diagnose(exercise, recorder, findings):
+    """Find the mistake that a property has told, or those that answer every question as the learner's answer did."""
+    transcript = recorder.transcript
     if all(outcome.error for _, _, outcome in transcript):
         return ()
+    if told := {finding.misconception for finding in findings} - {None}:
+        return tuple(m for m in exercise.misconceptions if m.name in told)
     right = list(_replay(exercise, transcript, exercise.reference))
     given = [_observed(exercise, args, outcome) for _, args, outcome in transcript]
     telling = _telling(transcript, given, right)

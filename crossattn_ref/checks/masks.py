@@ -11,7 +11,7 @@ from crossattn_ref.checks import draw
 from crossattn_ref.checks.compare import Violation, insist, unmoved
 from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
-from crossattn_ref.checks.modules import lengths
+from crossattn_ref.checks.modules import alike, lengths
 from crossattn_ref.checks.variants import combine, leaks, masked, masks
 from crossattn_ref.checks.variants.stages import pairs
 
@@ -73,6 +73,13 @@ def _combine_input_kept(ask, rng):
     ask.matches(
         **dict(zip(("first", "second"), read_only(draw.visible(rng, n, m), draw.visible(rng, n, m)), strict=True))
     )
+
+
+def _twice(ask, rng):
+    case = draw.sequences(rng, 2)
+    case["mask"] = draw.visible(rng, *_scores_shape(case))
+    shape = (*case["q"].shape[:-1], case["v"].shape[-1])
+    alike(*(insist(ask.call(**case), shape, case) for _ in range(2)), case)
 
 
 def _values(ask, rng):
@@ -254,6 +261,7 @@ EXERCISES = {
         reference=reference.attention,
         plain=masked.attend,
         properties=(
+            Property("the same input gives the same result", 1, _twice),
             Property("right values when Nq, Nk, Dk and Dv all differ", 3, _values),
             Property("right values when they are all equal", 1, _square),
             Property("masks for a batch with heads", 3, _batches),

@@ -9,6 +9,7 @@ import numpy as np
 
 from crossattn_ref.checks.compare import Violation, insist
 from crossattn_ref.checks.exercise import Ask
+from crossattn_ref.checks.variants.stages import AT_RANDOM
 
 MOVED = 1e-6  # a row that differs by less has not moved
 
@@ -20,10 +21,14 @@ def run(ask: Ask, config: Mapping, state: Mapping, args: Mapping[str, np.ndarray
 
 def repeated(ask: Ask, config: Mapping, state: Mapping, args: Mapping[str, np.ndarray]) -> None:
     """Raise Violation unless a module gives the same result for the same input once more, NaN and inf included."""
-    first, second = run(ask, config, state, args), run(ask, config, state, args)
+    alike(run(ask, config, state, args), run(ask, config, state, args), {**config, **args})
+
+
+def alike(first: np.ndarray, second: np.ndarray, case: Mapping[str, object]) -> None:
+    """Raise Violation, and name the mistake, where two results for the same input differ."""
     if not np.allclose(first, second, rtol=1e-4, atol=1e-4, equal_nan=True):
         why = "run twice on the same input, it gives two results: is anything drawn at random?"
-        raise Violation(why, {**config, **args})
+        raise Violation(why, case, AT_RANDOM)
 
 
 def moved(before: np.ndarray, after: np.ndarray, message: str, case: Mapping[str, object]) -> None:

@@ -11,7 +11,7 @@ from crossattn_ref.attention.multihead import MultiHeadAttention
 from crossattn_ref.checks.compare import insist, unmoved
 from crossattn_ref.checks.draw import normal, sizes, visible
 from crossattn_ref.checks.exercise import Exercise, Property
-from crossattn_ref.checks.modules import lengths, real
+from crossattn_ref.checks.modules import lengths, real, repeated
 from crossattn_ref.checks.tensors import TensorSubject, drawn_state
 from crossattn_ref.checks.variants import grouped, multihead
 from crossattn_ref.checks.variants.cross_attention import CrossAttention
@@ -37,6 +37,11 @@ def _padded(rng, args):
     """Add a padding mask to the arguments."""
     b, nk, _ = args["memory"].shape
     return {**args, "mask": real(lengths(rng, b, nk), nk)}
+
+
+def _twice(ask, rng):
+    config, state, args = _case(rng)
+    repeated(ask, config, state, _padded(rng, args))
 
 
 def _values(ask, rng):
@@ -156,6 +161,7 @@ EXERCISES = {
         local=TensorSubject,
         wanted="tensor",
         properties=(
+            Property("the same input gives the same result", 1, _twice),
             Property("right values when no two sizes agree", 3, _values),
             Property("masks that differ between queries, and between heads", 2, _masks),
             Property("right values when all sizes agree", 1, _square),

@@ -54,7 +54,7 @@ class Foreign:
 class Outcome:
     """What came of one question: a plain value or an error, and what was printed or warned on the way.
 
-    A plain value is an array, a bool, a number, a string, None, or a tuple of these.
+    A plain value is an array, a bool, a number, a string, None, a tuple of these, or a dict of these by strings.
     """
 
     value: object = None
@@ -71,8 +71,10 @@ class Subject(Protocol):
     def call(self, *args: object) -> Outcome:
         """Call the answer."""
 
-    def probe(self, target: Callable, seed: int) -> Outcome:
-        """Hand a function to the learner's own test, as answer(target, rng), with a fresh rng from the seed."""
+    def probe(self, target: Callable, seed: int, *args: object) -> Outcome:
+        """Hand a function to the answer: as answer(target, rng), with a fresh rng from the seed, to a learner's test;
+        as answer(target, *args) where there are args.
+        """
 
     def construct(self, config: Mapping[str, object]) -> Outcome:
         """Make a module: answer(**config), in evaluation mode. Later operations are about this one."""
@@ -99,8 +101,8 @@ class LocalSubject:
     def call(self, *args):
         return run(self._answer, *(copied(arg) for arg in args))
 
-    def probe(self, target, seed):
-        return run(self._answer, target, np.random.default_rng(seed))
+    def probe(self, target, seed, *args):
+        return run(self._answer, target, *(map(copied, args) if args else [np.random.default_rng(seed)]))
 
 
 def run(function: Callable, *args: object, plain: Callable | None = None) -> Outcome:
@@ -151,6 +153,8 @@ def plain_data(value: object) -> object:
         return value
     if isinstance(value, tuple):
         return tuple(plain_data(item) for item in value)
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {str(key): plain_data(item) for key, item in value.items()}
     return foreign(value)
 
 

@@ -14,6 +14,22 @@ EXERCISES = {
     "heads": ("split_heads", "merge_heads", "MultiHeadAttention", "grouped_attention"),
     "encoder": ("EncoderLayer", "sinusoidal_positions"),
     "cross-attention": ("CrossAttention", "DecoderLayer", "source_swap_test"),
+    "translation": (
+        "collate",
+        "label_smoothed_loss",
+        "encode_decode",
+        "blind_source_baseline",
+        "batch_invariance_test",
+        "alignment_error_rate",
+    ),
+    "decoding": ("greedy", "cached_step", "beam_step", "fold_beams"),
+    "summarization": ("copy_distribution",),
+    "captioning": ("patchify", "encode", "blank_image_baseline", "pointing_game"),
+    "vqa": ("question_prior", "balanced_pairs", "encode"),
+    "bridges": ("LatentResampler", "gated_layer", "media_mask"),
+    "cost": ("roofline", "predict_doubling"),
+    "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
+    "long-memories": ("error_budget",),
 }
 
 # An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
@@ -23,6 +39,8 @@ ELSEWHERE = {
     "encoder/EncoderLayer": "encoder_layer",
     "cross-attention/CrossAttention": "cross_attention_layer",
     "cross-attention/DecoderLayer": "decoder_layer",
+    "translation/encode_decode": "encode_decode",
+    "bridges/LatentResampler": "latent_resampler",
 }
 
 

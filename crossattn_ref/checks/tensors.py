@@ -17,8 +17,9 @@ class TensorSubject:
     def call(self, *args):
         return run(self._answer, *_tensors(args), plain=_plain)
 
-    def probe(self, target, seed):
-        return run(self._answer, target, np.random.default_rng(seed), plain=plain_data)
+    def probe(self, target, seed, *args):
+        given = _tensors(args) if args else [np.random.default_rng(seed)]
+        return run(self._answer, target, *given, plain=plain_data)
 
     def construct(self, config):
         def make():
@@ -30,11 +31,15 @@ class TensorSubject:
 
     def load_state(self, state):
         def load():
-            if other := set(state) ^ set(self._module.state_dict()):
+            own = dict(self._module.named_parameters())
+            if other := set(state) ^ set(own):
                 raise ValueError(f"__init__ must stay as it was given; it adds or lacks {', '.join(sorted(other))}")
-            first = next(iter(state.values()))
-            self._module.to(torch.from_numpy(first).dtype)
-            self._module.load_state_dict({name: torch.from_numpy(copied(array)) for name, array in state.items()})
+            for name, array in state.items():
+                if own[name].shape != array.shape:
+                    raise ValueError(f"__init__ must stay as it was given; the shape of {name} should be {array.shape}")
+                own[name].data = torch.from_numpy(copied(array))
+            for buffer in self._module.buffers():
+                buffer.data = buffer.to(own[name].dtype) if buffer.is_floating_point() else buffer
 
         return run(load, plain=plain_data)
 

@@ -1,16 +1,27 @@
-"""What an assignment asks: read from its own source notebooks, never from a submission."""
+"""What an assignment asks: read from its own source notebooks, never from a submission.
+
+Read as JSON: nbformat takes more than a second to load, and every command and process would wait for it.
+"""
 
 import ast
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import nbformat
 
 from crossattn_ref.checks.table import find
 
 _MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
-IMPORTABLE = {"encoder": _MULTIHEAD, "cross-attention": _MULTIHEAD}  # what notebooks may import of crossattn_ref
+_BLOCKS = (*_MULTIHEAD, "models/__init__.py", "models/blocks.py", "models/past.py")
+_DEFINITION = ("attention/__init__.py", "attention/reference.py")
+IMPORTABLE = {  # what notebooks may import of crossattn_ref
+    "encoder": _MULTIHEAD,
+    "cross-attention": _MULTIHEAD,
+    "translation": _BLOCKS,
+    "vqa": _DEFINITION,
+    "bridges": (*_MULTIHEAD, "attention/reference.py"),
+}
+_IMPORTS = re.compile(r"^\s*(from|import) crossattn_ref\.(?!checks)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Notebook:
     """One notebook of an assignment: its graded cells by grade_id, the source of its locked cells, what it may import.
 
     libraries are loaded before it starts; modules are the files of crossattn_ref that it finds beside the checks.
+    Where an earlier exercise asks for what they do, it finds none: lent are those that come with a cell, by its name.
     """
 
     name: str
@@ -35,6 +47,7 @@ class Notebook:
     locked: dict[str, str]
     libraries: tuple[str, ...]
     modules: tuple[str, ...]
+    lent: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class NoAssignment(Exception):
@@ -44,19 +57,41 @@ class NoAssignment(Exception):
 def read(path: Path) -> Notebook:
     """Read a source notebook. Raises NoAssignment where it is missing or has a graded cell without a check call."""
     try:
-        book = nbformat.read(path, as_version=4)
-    except (OSError, json.JSONDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        book = json.loads(path.read_text("utf-8"))
+        cells = [(_source(cell), cell["metadata"].get("nbgrader", {})) for cell in book["cells"] if _is_code(cell)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoAssignment(f"{path}: not a readable notebook ({error})") from error
-    cells = [(cell, cell.metadata.get("nbgrader", {})) for cell in book.cells if cell.cell_type == "code"]
-    locked = {meta["grade_id"]: cell.source for cell, meta in cells if meta.get("locked")}
+    locked = {meta["grade_id"]: source for source, meta in cells if meta.get("locked")}
     checks = {}
-    for cell, meta in cells:
+    for source, meta in cells:
         if meta.get("grade") and not meta.get("solution"):
-            checks[meta["grade_id"]] = _check(path, meta, cell.source)
+            checks[meta["grade_id"]] = _check(path, meta, source)
     torch = any(find(check.exercise).wanted == "tensor" for check in checks.values())
     modules = IMPORTABLE.get(path.parent.name, ())
     libraries = ("numpy", "torch", "jaxtyping") if torch else ("numpy",)
+    borrower = _borrower(cells, checks) if modules else None
+    if borrower:
+        return Notebook(path.stem, checks, locked, libraries, (), {borrower: modules})
     return Notebook(path.stem, checks, locked, libraries, modules)
+
+
+def _borrower(cells, checks):
+    """Name the first cell that imports more than the checks, where it comes after a check."""
+    asked = False
+    for source, meta in cells:
+        if _IMPORTS.search(source):
+            return meta["grade_id"] if asked else None
+        asked |= meta.get("grade_id") in checks
+    return None
+
+
+def _is_code(cell):
+    return cell["cell_type"] == "code"
+
+
+def _source(cell):
+    """Read a cell's text, which a file holds as one string or line by line."""
+    return "".join(cell["source"])
 
 
 def _check(path, meta, source):

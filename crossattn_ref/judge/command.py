@@ -43,28 +43,50 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Grade and print a summary -> 0, or 2 with one line on stderr where the grader itself could not do its work."""
+    if arguments.workers < 1:
+        return _failed(f"--workers ({arguments.workers}) must be at least 1")
+    from crossattn_ref.judge.pool import started_early
+
+    judges = started_early(arguments.course, arguments.assignment, arguments.workers, unsafe=arguments.unsafe)
+    try:
+        return _graded(arguments, judges)
+    finally:
+        if judges is not None:
+            judges.close()
+
+
+def _graded(arguments, judges):
+    # For what jsonschema takes to check web addresses, which no notebook holds, it builds grammars for a second.
+    sys.modules.setdefault("rfc3987_syntax", None)
     from crossattn_ref.judge.assignment import NoAssignment
     from crossattn_ref.judge.batch import grade
+    from crossattn_ref.judge.recorder import NotRecorded
     from crossattn_ref.judge.sandbox import NoSandbox
     from crossattn_ref.judge.staging import BadCourse
+    from crossattn_ref.judge.triage import printable
 
-    if arguments.workers < 1:
-        print(f"crossattn grade: --workers ({arguments.workers}) must be at least 1", file=sys.stderr)
-        return 2
     try:
         graded = grade(
             arguments.course,
             arguments.assignment,
             only=tuple(arguments.student),
+            judges=judges,
             workers=arguments.workers,
             unsafe=arguments.unsafe,
             progress=_Bar(),
         )
-    except (BadCourse, NoAssignment, NoSandbox) as error:
-        print(f"crossattn grade: {error}", file=sys.stderr)
-        return 2
-    print(_summary(arguments.assignment, graded))
+    except (BadCourse, NoAssignment, NoSandbox, NotRecorded) as error:
+        return _failed(printable(str(error)))  # it may name folders as students have named them
+    except KeyboardInterrupt:
+        print("crossattn grade: stopped; run the same command again to go on where it was", file=sys.stderr)
+        return 130
+    print("\n".join(map(printable, _summary(arguments.assignment, graded))))
     return 0
+
+
+def _failed(why):
+    print(f"crossattn grade: {why}", file=sys.stderr)
+    return 2
 
 
 def _summary(assignment, graded):
@@ -76,7 +98,7 @@ def _summary(assignment, graded):
         lines.append(f"  ... and {len(human) - 20} more, in the list")
     if graded.isolation == "none":
         lines.append("  graded WITHOUT a sandbox: these are not marks")
-    return "\n".join([*lines, f"  list    {_short(graded.triage)}", f"  report  {_short(graded.report)}"])
+    return [*lines, f"  list    {_short(graded.triage)}", f"  report  {_short(graded.report)}"]
 
 
 def _short(path):
@@ -89,22 +111,17 @@ def _why(submission):
 
 
 class _Bar:
-    """A progress bar with the time that is left, on a terminal; a line at each tenth elsewhere."""
+    """A progress bar with the time that is left, on a terminal; a line every ten seconds elsewhere."""
 
     def __init__(self):
         self._bar = None
-        self._step = None
 
-    def __call__(self, step: str, done: int, of: int) -> None:
+    def __call__(self, done: int, of: int) -> None:
         from tqdm import tqdm
 
-        if step != self._step:
-            self._bar = tqdm(total=of, desc=step, unit=" students", file=sys.stderr, mininterval=_interval())
-            self._step = step
+        if self._bar is None:
+            interval = 0.2 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(total=of, desc="grading", unit=" students", file=sys.stderr, mininterval=interval)
         self._bar.update(done - self._bar.n)
         if done == of:
             self._bar.close()
-
-
-def _interval():
-    return 0.2 if sys.stderr.isatty() else 10.0

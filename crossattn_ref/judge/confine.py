@@ -91,7 +91,7 @@ def limit(limits: dict) -> None:
         (resource.RLIMIT_AS, limits["memory_bytes"]),
         (resource.RLIMIT_FSIZE, limits["file_bytes"]),
         (resource.RLIMIT_NPROC, limits["processes"]),
-        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NOFILE, 128),  # a socket holds memory that counts as nobody's
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(kind)[1]
@@ -124,17 +124,19 @@ CALLS = {
     "clone3": (435, 435, _ENOSYS),  # its flags cannot be read here; the C library goes back to clone
     "add_key": (248, 217, _EPERM), "request_key": (249, 218, _EPERM), "keyctl": (250, 219, _EPERM),
     "memfd_create": (319, 279, _ENOSYS), "memfd_secret": (447, 447, _ENOSYS), "shmget": (29, 194, _ENOSYS),
+    "msgget": (68, 186, _ENOSYS), "semget": (64, 190, _ENOSYS), "mq_open": (240, 180, _ENOSYS),
     "bpf": (321, 280, _EPERM), "perf_event_open": (298, 241, _EPERM), "userfaultfd": (323, 282, _EPERM),
     "io_uring_setup": (425, 425, _ENOSYS), "io_uring_enter": (426, 426, _ENOSYS),
     "io_uring_register": (427, 427, _ENOSYS), "syslog": (103, 116, _EPERM),
 }  # fmt: skip
-# By machine: the column above, its number in an audit, clone, socket.
-_MACHINES = {"x86_64": (0, 0xC000003E, 56, 41), "aarch64": (1, 0xC00000B7, 220, 198)}
+# By machine: the column above, its number in an audit, clone, socket, setsockopt.
+_MACHINES = {"x86_64": (0, 0xC000003E, 56, 41, 54), "aarch64": (1, 0xC00000B7, 220, 198, 208)}
 _FAMILIES = (1, 2, 10)  # of sockets: UNIX, and the internet that cannot be reached
+_BUFFERS = (7, 8)  # options of a socket: how much it may hold, in memory of the kernel's that counts as nobody's
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # classic BPF, on 32-bit words
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _MACHINE, _FIRST_ARGUMENT = 0, 4, 16  # places in what a filter reads
+_NUMBER, _MACHINE, _FIRST_ARGUMENT, _THIRD_ARGUMENT = 0, 4, 16, 32  # places in what a filter reads
 
 
 def filtered() -> bool:
@@ -152,7 +154,7 @@ def filter_calls() -> None:
     _must(_libc.prctl(_SET_SECCOMP, 2, filter_, 0, 0))
 
 
-def _program(column, machine, clone, socket):
+def _program(column, machine, clone, socket, setsockopt):
     """Write the filter: (operation, steps to skip if true, steps to skip if false, operand) each."""
     yield (_LOAD, 0, 0, _MACHINE)
     yield (_EQUAL, 1, 0, machine)
@@ -163,6 +165,12 @@ def _program(column, machine, clone, socket):
     for *numbers, error in CALLS.values():
         yield (_EQUAL, 0, 1, numbers[column])
         yield (_RETURN, 0, 0, _ERROR | error)
+    yield (_EQUAL, 0, 5, setsockopt)
+    yield (_LOAD, 0, 0, _THIRD_ARGUMENT)
+    yield (_EQUAL, 2, 0, _BUFFERS[0])
+    yield (_EQUAL, 1, 0, _BUFFERS[1])
+    yield (_RETURN, 0, 0, _ALLOW)
+    yield (_RETURN, 0, 0, _ERROR)  # as if it had been done
     yield (_EQUAL, 0, 3, clone)
     yield (_LOAD, 0, 0, _FIRST_ARGUMENT)
     yield (_ANY_BIT, 5 + len(_FAMILIES), 0, NAMESPACES)

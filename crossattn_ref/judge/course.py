@@ -25,6 +25,10 @@ class Course:
     config: Config
     released: dict[str, NotebookNode]
 
+    def assignment(self, name: str) -> assignment.Notebook:
+        """Read what a notebook asks. Raises NoAssignment where it cannot be read."""
+        return assignment.read(self.folder / "solutions" / self.subject / f"{name}.ipynb")
+
     @property
     def staged(self) -> Path:
         """Where repaired copies of the submissions lie."""
@@ -51,12 +55,15 @@ def opened(folder: Path, subject: str) -> Course:
     path = folder / "nbgrader_config.py"
     if not path.exists():
         raise BadCourse(f"{path} does not exist: run this in the course folder, or pass --course FOLDER")
-    config = PyFileConfigLoader(path.name, path=str(folder)).load_config()
+    try:
+        config = PyFileConfigLoader(path.name, path=str(folder)).load_config()
+    except Exception as error:  # it is a program, and may raise anything
+        raise BadCourse(f"{path} cannot be read ({type(error).__name__}: {error}): mend it, or copy it anew") from error
     config.CourseDirectory.root = str(folder)
     config.Repair.course = config.Judge.course = str(folder)
     course = Course(folder, subject, config, releases(folder, subject))
     for name in course.released:
-        assignment.read(folder / "solutions" / subject / f"{name}.ipynb")
+        course.assignment(name)
     _registered(course)
     return course
 
@@ -77,7 +84,8 @@ def _registered(course):
         raise BadCourse(f"the gradebook does not know the assignment {subject!r}; {release}") from error
     except sqlalchemy.exc.SQLAlchemyError as error:
         kind = str(getattr(error, "orig", error))[:150]
-        raise BadCourse(f"the gradebook cannot be used ({kind}); {_UPGRADE}") from error
+        remedy = "close what has it open, and try again" if "locked" in kind else _UPGRADE
+        raise BadCourse(f"the gradebook cannot be used ({kind}); {remedy}") from error
     if absent := sorted(set(course.released) - known):
         raise BadCourse(f"the gradebook does not know the notebook {absent[0]!r} of {subject!r}; {release}")
 

@@ -163,17 +163,18 @@ class Meter:
 
     def excess(self, limits: dict) -> str:
         """Say what is used beyond the limits of one notebook; empty where nothing is."""
-        resident = 0
-        for pid, (_, start, ticks, pages) in self.family(self._root).items():
+        resident = passed_on = 0
+        for pid, (_, start, ticks, buried, pages) in self.family(self._root).items():
             self._spent[pid, start] = ticks
+            passed_on += ticks + buried
             resident += pages * os.sysconf("SC_PAGE_SIZE")
         if resident > limits["memory_bytes"]:
             return f"its processes together used more than {limits['memory_bytes']} bytes of memory"
-        if sum(self._spent.values()) > limits["total_cpu_seconds"] * os.sysconf("SC_CLK_TCK"):
+        if max(sum(self._spent.values()), passed_on) > limits["total_cpu_seconds"] * os.sysconf("SC_CLK_TCK"):
             return f"its processes together used more than {limits['total_cpu_seconds']} s of processor time"
         return ""
 
-    def family(self, root: int) -> dict[int, tuple[int, int, int, int]]:
+    def family(self, root: int) -> dict[int, tuple[int, int, int, int, int]]:
         """Find a process and all that descend from it -> what _stat says of each."""
         everybody = {}
         for name in os.listdir(self._processes) if LINUX else ():  # noqa: PTH208 a descriptor
@@ -187,13 +188,14 @@ class Meter:
         return {pid: everybody[pid] for pid in found if pid in everybody}
 
     def _stat(self, name):
-        """Read a process -> its parent, when it started, its ticks of processor time, its resident pages."""
+        """Read a process -> its parent, start, ticks of processor time, those of its dead, resident pages."""
         fd = os.open(f"{name}/stat", os.O_RDONLY, dir_fd=self._processes)
         try:
             fields = os.read(fd, 4096).rpartition(b")")[2].split()
         finally:
             os.close(fd)
-        return int(fields[1]), int(fields[19]), int(fields[11]) + int(fields[12]), int(fields[21])
+        parent, user, system, users, systems, start, pages = (int(fields[i]) for i in (1, 11, 12, 13, 14, 19, 21))
+        return parent, start, user + system, users + systems, pages
 
 
 def _first_process(limits, channel_fd):

@@ -4,21 +4,22 @@ nbgrader keeps everything else: the gradebook, late rules, marks given by hand, 
 """
 
 import base64
+import dataclasses
+import functools
 import json
 import math
+import re
 from pathlib import Path
 
 import nbformat
 from nbgrader.preprocessors import NbGraderPreprocessor
-from traitlets import Bool, Integer, Unicode
+from traitlets import Bool, Float, Integer, Unicode
 
-from crossattn_ref.judge import assignment as assignments
-from crossattn_ref.judge import sandbox
+from crossattn_ref.judge import assignment, sandbox
+from crossattn_ref.judge.examiner import Examiner
 from crossattn_ref.judge.repair import repaired
-from crossattn_ref.judge.store import Store, content, course_key
-from crossattn_ref.judge.verdict import Verdict, judge, seed
-
-_KERNELS: dict[tuple, sandbox.Kernel] = {}  # one for each set of libraries, for the life of the process
+from crossattn_ref.judge.store import course_key
+from crossattn_ref.judge.verdict import Verdict
 
 
 class Repair(NbGraderPreprocessor):
@@ -47,7 +48,12 @@ class Judge(NbGraderPreprocessor):
     key = Unicode("course.key", help="file with the course's secret, in the course").tag(config=True)
     unsafe = Bool(False, help="run strangers' code without a sandbox; recorded in every result").tag(config=True)
     cpu_seconds = Integer(60, help="processor time of all cells of a notebook").tag(config=True)
+    cell_cpu_seconds = Integer(30, help="processor time of one cell").tag(config=True)
     check_cpu_seconds = Integer(20, help="processor time of one check").tag(config=True)
+    total_cpu_seconds = Integer(300, help="processor time of all processes of a notebook").tag(config=True)
+    wall_factor = Float(5.0, help="by the clock, at most so many times the processor time").tag(config=True)
+    patience = Float(10.0, help="and so many seconds more").tag(config=True)
+    memory_bytes = Integer(4 * 2**30, help="memory of a notebook, each process and all together").tag(config=True)
 
     def preprocess(self, nb, resources):
         """Find or compute the verdict, and put it into the outputs of the cells."""
@@ -60,25 +66,39 @@ class Judge(NbGraderPreprocessor):
 
     def verdict(self, nb, subject: str, notebook: str) -> Verdict:
         """Judge a repaired notebook, or find the verdict of an earlier run."""
-        course = Path(self.course)
-        assignment = assignments.read(course / self.source / subject / f"{notebook}.ipynb")
-        cells = [(cell.id, cell.source) for cell in nb.cells if cell.cell_type == "code"]
-        key = course_key(course / self.key)
-        store = Store(course / self.results, key, "none" if self.unsafe else "bubblewrap")
-        submission = content(cells)
-        name = store.name(submission, assignment)
-        found = store.get(name)
-        if found is None:
-            limits = sandbox.Limits(cpu_seconds=self.cpu_seconds, check_cpu_seconds=self.check_cpu_seconds)
-            found = judge(submission, cells, assignment, key, self._kernel(assignment), limits)
-            store.put(name, found, {c.exercise: seed(key, c.exercise, submission) for c in assignment.checks.values()})
-        return found
+        source = Path(self.course) / self.source / subject / f"{notebook}.ipynb"
+        return examiner(self).verdict(assignment.read(source), code_cells(nb))
 
-    def _kernel(self, assignment):
-        about = (assignment.libraries, assignment.modules, self.unsafe)
-        if about not in _KERNELS or not _KERNELS[about].alive:
-            _KERNELS[about] = sandbox.start(assignment.libraries, assignment.modules, unsafe=self.unsafe)
-        return _KERNELS[about]
+
+def code_cells(nb: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """List what a notebook says: the (id, source) of its code cells, in order."""
+    return [(cell.id, cell.source) for cell in nb.cells if cell.cell_type == "code"]
+
+
+def examiner(judge: Judge) -> Examiner:
+    """Make what judges for a plugin as it is configured; the same one for the same settings."""
+    course = Path(judge.course).resolve()
+    named = {field.name for field in dataclasses.fields(sandbox.Limits)} & set(judge.trait_names(config=True))
+    limits = sandbox.Limits(**{name: getattr(judge, name) for name in named})
+    return _examiner(course_key(course / judge.key), course / judge.results, limits, judge.unsafe)
+
+
+@functools.cache
+def _examiner(*settings):
+    return Examiner(*settings)
+
+
+class Quiet(NbGraderPreprocessor):
+    """Keep what a learner wrote in Markdown from running, linking or loading anything on the marker's page."""
+
+    def preprocess_cell(self, cell, resources, cell_index):  # noqa: ARG002 nbconvert's signature
+        """Put a space of no width where a tag, the target of a link, or the definition of one would begin."""
+        if cell.cell_type == "markdown" and not cell.metadata.get("nbgrader", {}).get("locked"):
+            cell.source = _ACTIVE.sub("\\g<0>\u200b", cell.source)
+        return cell, resources
+
+
+_ACTIVE = re.compile(r"<(?=[a-zA-Z/!?])|\](?=[(:])")
 
 
 def _write(cell, verdict):

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
+from crossattn_ref.judge import cgroup
 from crossattn_ref.judge.bubblewrap import HOME, PACKAGE, VARIABLES, command, missing
 from crossattn_ref.judge.channel import Broken, Channel
 
@@ -51,15 +52,23 @@ class NoSandbox(Exception):
 class Kernel:
     """A process in the sandbox that has loaded its libraries and starts a fresh child for each notebook.
 
-    isolation says what was reached: "bubblewrap", also with "no filter of system calls", or with "one for each
-    notebook" where a child cannot have namespaces of its own and each notebook starts a sandbox; or "none".
+    isolation says what was reached: "none", or "bubblewrap", also with "cgroup", with "no filter of system calls", and
+    with "one for each notebook" where a child cannot have namespaces of its own and each notebook starts a sandbox.
     """
 
-    def __init__(self, process: subprocess.Popen, control: Channel, isolation: str, again: Callable[[], "Kernel"]):
+    def __init__(
+        self,
+        process: subprocess.Popen,
+        control: Channel,
+        isolation: str,
+        again: Callable[[], "Kernel"],
+        group: cgroup.Group | None = None,
+    ):
         self.isolation = isolation
         self._process = process
         self._control = control
         self._again = again
+        self._group = group
 
     @contextlib.contextmanager
     def notebook(self, limits: Limits) -> Iterator[Channel]:
@@ -82,6 +91,7 @@ class Kernel:
         self.close()
         fresh = self._again()
         self.isolation, self._process, self._control = fresh.isolation, fresh._process, fresh._control
+        self._group = fresh._group
 
     @contextlib.contextmanager
     def _opened(self, limits):
@@ -140,6 +150,8 @@ class Kernel:
         self._control.close()
         self._process.kill()
         self._process.wait()
+        if self._group is not None:
+            self._group.close()
 
 
 def start(libraries: tuple[str, ...], modules: tuple[str, ...] = (), *, unsafe: bool = False) -> Kernel:
@@ -152,10 +164,12 @@ def start(libraries: tuple[str, ...], modules: tuple[str, ...] = (), *, unsafe: 
     if not unsafe and (reason := missing()):
         raise NoSandbox(reason)
     ours, its = socket.socketpair()
+    group = None if unsafe else cgroup.group(Limits.memory_bytes, 2 * Limits.processes)
     with its:
-        inside = None if unsafe else command(its.fileno(), libraries, modules, Limits.file_bytes)
+        inside = _unsafe if unsafe else functools.partial(command, modules=modules, file_bytes=Limits.file_bytes)
+        line = inside(its.fileno(), libraries)
         process = subprocess.Popen(
-            inside or _unsafe(its.fileno(), libraries),
+            group.command(line) if group else line,
             pass_fds=(its.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -170,10 +184,12 @@ def start(libraries: tuple[str, ...], modules: tuple[str, ...] = (), *, unsafe: 
         control.close()
         process.kill()
         said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+        if group:
+            group.close()
         raise NoSandbox(f"the kernel did not start: {said[-1] if said else error}") from error
     process.stderr.close()
     again = functools.partial(start, libraries, modules, unsafe=unsafe)
-    return Kernel(process, control, "none" if unsafe else _isolation(reached), again)
+    return Kernel(process, control, "none" if unsafe else _isolation(reached, group), again, group)
 
 
 def _unsafe(fd, libraries):
@@ -186,8 +202,8 @@ def _environment(*, unsafe):
     return VARIABLES | {"PYTHONPATH": str(PACKAGE.parent)}
 
 
-def _isolation(reached):
-    parts = ["bubblewrap"]
+def _isolation(reached, group):
+    parts = ["bubblewrap", *(["cgroup"] if group else [])]
     if not reached["filter"]:
         parts.append("no filter of system calls")
     if not reached["namespaces"]:

@@ -4,6 +4,7 @@ submitted/ is read and never written. Links are not followed, other files are no
 """
 
 import json
+import re
 import shutil
 import stat
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from nbgrader.utils import parse_utc
 from crossattn_ref.judge.repair import repaired
 
 LARGEST = 20 * 2**20  # bytes of one notebook file; pictures included
+MOST_PARTS = 500_000  # lists and objects in it: each takes far more memory than the two bytes that it is written with
+MOST_FILES = 50  # of other names, that a missing notebook is looked for in
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})? [A-Z]{1,5}")  # as nbgrader writes it
 
 
 @dataclass
@@ -46,7 +50,11 @@ def releases(course: Path, subject: str, folder: str = "exercises") -> dict[str,
             f"{place} holds no notebook: release the assignment first (nbgrader generate_assignment {subject}). "
             f"Assignments in solutions/: {known}"
         )
-    return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    try:
+        return {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        release = f"nbgrader generate_assignment {subject} --force"
+        raise BadCourse(f"{place} holds a notebook that cannot be read ({error}); make it anew: {release}") from error
 
 
 def students(course: Path, wanted: tuple[str, ...] = ()) -> list[str]:
@@ -54,7 +62,8 @@ def students(course: Path, wanted: tuple[str, ...] = ()) -> list[str]:
     place = course / "submitted"
     if not place.is_dir():
         raise BadCourse(f"{place} does not exist: collect the submissions as submitted/<student>/<assignment>/*.ipynb")
-    there = sorted(path.name for path in place.iterdir() if not path.name.startswith("."))
+    folders = (path for path in place.iterdir() if path.is_dir() or path.is_symlink())
+    there = sorted(path.name for path in folders if not path.name.startswith("."))
     if unknown := sorted(set(wanted) - set(there)):
         raise BadCourse(f"no student {unknown[0]!r} in {place}; there are: {', '.join(there[:20]) or 'none'}")
     return [name for name in there if not wanted or name in wanted]
@@ -64,6 +73,8 @@ def stage(course: Path, subject: str, student: str, released: dict[str, Notebook
     """Copy a student's notebooks, repaired, to target/<student>/<subject>. What is missing is not made up."""
     folder = course / "submitted" / student / subject
     place = target / student / subject
+    if problem := _unfit(student):
+        return [Handed(student, name, "refused", [problem]) for name in released]
     shutil.rmtree(place, ignore_errors=True)
     files, remarks = _files(folder)
     if remarks or not files:
@@ -78,6 +89,13 @@ def stage(course: Path, subject: str, student: str, released: dict[str, Notebook
     if stray:
         found[0].remarks.append(f"not taken along: {', '.join(stray[:5])}")
     return found
+
+
+def _unfit(student):
+    """Say why nbgrader cannot grade somebody of this name, and of this name alone; None where it can."""
+    if student.isprintable() and student == student.strip() and not set(student) & set("*?["):
+        return None
+    return "the folder's name holds what nbgrader takes for a pattern, or cannot be shown: rename it"
 
 
 def _files(folder):
@@ -114,7 +132,10 @@ def _read(path, handed):
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it has {path.stat().st_size} bytes; at most {LARGEST} are read")
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
+        if (parts := content.count(b"[") + content.count(b"{")) > MOST_PARTS:
+            raise ValueError(f"it is made of {parts} lists and objects; at most {MOST_PARTS} are read")
+        return json.loads(content)
     except (ValueError, OSError, RecursionError) as error:
         handed.state = "unreadable"
         handed.remarks.append(f"{path.name} cannot be read ({str(error)[:120]}): graded as not answered")
@@ -125,11 +146,9 @@ def _renamed(release, files):
     """Find the notebook of another name that holds most of a release's cells."""
     wanted = {cell.metadata.nbgrader.grade_id for cell in release.cells if "nbgrader" in cell.metadata}
     best, most = None, len(wanted) / 2
-    for name, path in files.items():
-        if not name.endswith(".ipynb") or path.stat().st_size > LARGEST:
-            continue
+    for path in [path for name, path in files.items() if name.endswith(".ipynb")][:MOST_FILES]:
         try:
-            cells = json.loads(path.read_bytes())["cells"]
+            cells = _read(path, Handed("", "", ""))["cells"]
             held = {cell.get("metadata", {}).get("nbgrader", {}).get("grade_id") or cell.get("id") for cell in cells}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
@@ -139,10 +158,13 @@ def _renamed(release, files):
 
 
 def _timestamp(path):
-    """Read a time that nbgrader can parse; anything else would stop it."""
+    """Read a time as nbgrader writes it; on anything else it might stop."""
     try:
-        text = path.read_text()[:100].strip()
+        with path.open(encoding="ascii") as file:
+            text = file.read(100).strip()
+        if not _TIME.fullmatch(text):
+            return None
         parse_utc(text)
-    except (ValueError, OSError, OverflowError, UnicodeDecodeError, TypeError):
+    except (ValueError, OSError, OverflowError):
         return None
     return text

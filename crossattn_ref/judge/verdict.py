@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from crossattn_ref.checks.exercise import Exercise, examine, signature
 from crossattn_ref.checks.report import Finding, Report
@@ -17,8 +18,11 @@ from crossattn_ref.judge.channel import Broken, Channel
 from crossattn_ref.judge.remote import RemoteSubject, bounded, by_lot
 from crossattn_ref.judge.sandbox import Kernel, Limits, NoSandbox
 
+PACKAGE = Path(__file__).resolve().parents[1]
 CELL_SOURCE = 200_000  # characters of one cell; nobody types more
 PICTURES, PICTURE_BYTES, PICTURE_SIDE = 8, 2**20, 4000  # kept of a cell: how many, how large, pixels a side
+SHOWN = 16 * 2**20  # characters and bytes of pictures kept of a notebook
+_TOO_MUCH = f"not kept: the notebook shows more than {SHOWN // 2**20} MiB"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IHDR = struct.Struct("!16xII")  # where a PNG says how wide and high it is
 
@@ -65,30 +69,54 @@ def judge(
         verdict = _judged(submission, cells, assignment, key, kernel, limits)
     except NoSandbox:  # something else on this machine may have ended it
         verdict = _judged(submission, cells, assignment, key, kernel, limits)
-    for check in assignment.checks.values():
-        if check.cell not in verdict.reports:
-            verdict.reports[check.cell] = Report(check.exercise, 0.0, (), remarks=(_unreached(verdict),))
-            verdict.points[check.cell] = 0.0
+    _fill_up(verdict, assignment)
     verdict.seconds = time.monotonic() - started
     return verdict
 
 
+def unjudged(assignment: Notebook, reason: str) -> Verdict:
+    """Make the verdict on a notebook that could not be judged: no points, and a human has to look."""
+    verdict = Verdict(flags=[reason])
+    _fill_up(verdict, assignment)
+    return verdict
+
+
+def _fill_up(verdict, assignment):
+    """Report each check that was not reached."""
+    for check in assignment.checks.values():
+        if check.cell not in verdict.reports:
+            verdict.reports[check.cell] = Report(check.exercise, 0.0, (), remarks=(_unreached(verdict),))
+            verdict.points[check.cell] = 0.0
+
+
 def _judged(submission, cells, assignment, key, kernel, limits):
     verdict = Verdict(isolation=kernel.isolation)
+    room = SHOWN
     try:
         with kernel.notebook(limits) as channel:
             deadline = limits.wall(limits.cpu_seconds)
             for number, (name, source) in enumerate(cells):
                 check = assignment.checks.get(name)
+                if name in assignment.lent:
+                    _lend(channel, assignment.lent[name], deadline)
                 if check and name not in verdict.reports:
                     drawn = seed(key, check.exercise, submission)
                     with _fork(channel, number, deadline) as asked:
                         _check(asked, check, drawn, min(deadline, limits.wall(limits.check_cpu_seconds)), verdict)
                 elif not check:
-                    verdict.cells[name] = _cell(channel, name, assignment.locked.get(name, source), deadline)
+                    ran = _cell(channel, name, assignment.locked.get(name, source), deadline)
+                    room -= sum(map(len, (ran.said, ran.error, *ran.pictures)))
+                    verdict.cells[name] = ran if room >= 0 else Ran(error=_TOO_MUCH)
     except Broken as error:
         verdict.flags.append(f"the notebook's process stopped: {error}")
     return verdict
+
+
+def _lend(channel: Channel, modules: tuple[str, ...], deadline: float) -> None:
+    """Hand a notebook what it may import from here on."""
+    files = {name: (PACKAGE / name).read_text(encoding="utf-8") for name in modules}
+    channel.send({"do": "lend", "files": files}, deadline=deadline)
+    channel.receive(deadline)
 
 
 def _cell(channel: Channel, name: str, source: str, deadline: float) -> Ran:
@@ -97,9 +125,15 @@ def _cell(channel: Channel, name: str, source: str, deadline: float) -> Ran:
     channel.send({"do": "cell", "id": name, "source": source}, deadline=deadline)
     reply = channel.receive(deadline)
     try:
-        return Ran(str(reply["said"])[:20_000], str(reply["error"])[:2_000], _pictures(reply["pictures"]))
+        return Ran(_text(reply["said"], 20_000), _text(reply["error"], 2_000), _pictures(reply["pictures"]))
     except (KeyError, TypeError) as error:
         raise Broken(f"a malformed answer ({error})") from error
+
+
+def _text(value, most):
+    if not isinstance(value, str):  # to write anything else down could take this process as long as a stranger likes
+        raise TypeError(f"a {type(value).__name__} where text belongs")
+    return value[:most]
 
 
 def _pictures(given):
@@ -143,10 +177,10 @@ def _report(name: str, exercise: Exercise, subject: RemoteSubject, drawn: int) -
     by_lot(name, exercise, subject, drawn)
     report = examine(name, exercise, subject, drawn)
     unexplained = report.score < 1 and not report.diagnosis
-    return _told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
+    return told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
 
 
-def _told(report: Report) -> Report:
+def told(report: Report) -> Report:
     """Keep of a report what a learner may see and a file can hold: no drawn input, no function."""
     findings = tuple(replace(finding, counterexample={}) for finding in report.findings)
     return replace(report, findings=findings, diagnosis=tuple(replace(m, wrong=None) for m in report.diagnosis))

@@ -16,6 +16,7 @@ from torch.nn import functional
 from crossattn_ref.attention import dense
 from crossattn_ref.attention.inputs import Lengths
 from crossattn_ref.attention.multihead import Memory, MultiHeadAttention
+from crossattn_ref.models.past import Past
 
 
 def sinusoidal_positions(n: int, d_model: int, *, base: float = 10_000.0) -> Float[Tensor, "N D"]:
@@ -104,7 +105,8 @@ class LayerConfig:
     norm says where the layer norm stands: "post" after each residual sum, as in the paper's text (section 5.4 and
     equation LayerNorm(x + Sublayer(x)) of section 3.1), or "pre" before each sublayer, x + Sublayer(LayerNorm(x)),
     as in its published code; then the last layer's output still needs a norm. See Xiong et al., On Layer
-    Normalization in the Transformer Architecture (2020). positions goes to self-attention, d_memory to cross-attention.
+    Normalization in the Transformer Architecture (2020). positions goes to self-attention, d_memory to cross-attention,
+    and so does n_cross_heads, n_heads unless given.
 
     Raises ValueError for another norm, and for a d_ff below 1; MultiHeadAttention checks the other sizes.
     """
@@ -112,6 +114,7 @@ class LayerConfig:
     d_model: int = 128
     n_heads: int = 4
     n_kv_heads: int | None = None
+    n_cross_heads: int | None = None
     d_memory: int | None = None
     d_ff: int = 512
     dropout: float = 0.1
@@ -143,6 +146,10 @@ class Residual(nn.Module):
         if self.pre:
             return x + sublayer(self.layer_norm(x))
         return self.layer_norm(x + sublayer(x))
+
+    def entering(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Return what the sublayer is given: norm(x), or x itself."""
+        return self.layer_norm(x) if self.pre else x
 
 
 class EncoderLayer(nn.Module):
@@ -191,19 +198,60 @@ class DecoderLayer(nn.Module):
         x = self.around_cross_attention(x, lambda x: self.cross_attention(x, memory, memory_mask))
         return self.around_feed_forward(x, self.feed_forward)
 
+    def step(
+        self,
+        x: Float[Tensor, "B W D"],
+        memory: Memory,
+        past: Past | None,
+        seen: Bool[Tensor, "B W n"],
+        memory_mask: Bool[Tensor, "..."] | Lengths | None = None,
+    ) -> tuple[Float[Tensor, "B W D"], Past]:
+        """Decode the next position of W continuations of each sample side by side -> (x, the past after it).
+
+        past is what the step before returned, None at first, and seen tells which of its places, those of this step
+        included, each continuation descends from. memory is what cross_attention.remember made of the B samples:
+        the continuations read it as so many queries of one sample, so that no memory is copied.
+        The result is that of forward.
+        Raises ValueError where self-attention marks positions by itself: a place of the past is no position.
+        """
+        if self.self_attention.positions is not None:
+            raise ValueError("positions must be None: in a past shared by continuations, place and position differ")
+
+        def read_past(x):
+            nonlocal past
+            new = self.self_attention.remember(x)
+            past = Past(new) if past is None else past.grown(new)
+            return self.self_attention(x, past.memory, seen[:, None])
+
+        x = self.around_self_attention(x, read_past)
+        x = self.around_cross_attention(x, lambda x: self.cross_attention(x, memory, memory_mask))
+        return self.around_feed_forward(x, self.feed_forward), past
+
+    def cross_weights(
+        self,
+        x: Float[Tensor, "B Nq D"],
+        memory: Float[Tensor, "B Nk Dm"] | Memory,
+        mask: Bool[Tensor, "..."] | Lengths | None = None,
+        memory_mask: Bool[Tensor, "..."] | Lengths | None = None,
+    ) -> Float[Tensor, "B H Nq Nk"]:
+        """Compute the weights with which forward, given the same, reads the memory."""
+        x = self.around_self_attention(x, lambda x: self.self_attention(x, mask=mask))
+        return self.cross_attention.weights(self.around_cross_attention.entering(x), memory, memory_mask)
+
 
 def _self_attention(config):
-    return _attention(config, positions=config.positions)
+    return _attention(config, config.n_heads, positions=config.positions)
 
 
 def _cross_attention(config):
-    return _attention(config, d_memory=config.d_memory)
+    n_heads = config.n_heads if config.n_cross_heads is None else config.n_cross_heads
+    return _attention(config, n_heads, d_memory=config.d_memory)
 
 
-def _attention(config, **options):
+def _attention(config, n_heads, **options):
     return MultiHeadAttention(
         config.d_model,
-        config.n_heads,
+        n_heads,
         n_kv_heads=config.n_kv_heads,
         dropout=config.dropout,
         attend=config.attend,

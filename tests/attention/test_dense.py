@@ -357,34 +357,44 @@ def test_grouped_heads_copy_no_keys_and_no_values(kind, made):
 # Errors: each states the name, the rule and the value
 
 
-Q, K, V = (tensor.float() for tensor in sequences())
+TOO_LONG = torch.tensor([3, 8])
+
+
+def mask(*shape):
+    return torch.ones(shape, dtype=torch.bool)
+
+
+def other(tensor):
+    return tensor.double() if tensor.dtype != torch.float64 else tensor.float()
 
 
 @pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: attention(Q, V, V), ValueError, r"same width Dk, got q \(2, 6, 5, 11\) and k \(2, 3, 7, 13\)"),
-        (lambda: attention(Q[:, :4], K, V), ValueError, r"the heads of k \(3\) must divide the heads of q \(4\)"),
-        (lambda: attention(Q, K, V[:, :, 1:]), ValueError, "k and v must be equal in B, Hkv and Nk"),
-        (lambda: attention(Q, K.long(), V), TypeError, r"k must be a tensor of floating numbers.*int64"),
-        (lambda: attention(Q, K, V.double()), TypeError, r"k and v must have the same dtype.*float32.*float64"),
-        (lambda: attention(Q, K, V, torch.ones(NQ, NK)), TypeError, r"mask must be a boolean tensor.*float32"),
-        (lambda: attention(Q, K, V, torch.ones(NQ, NK).long()), TypeError, r"mask must be a boolean tensor.*int64"),
-        (lambda: attention(Q, K, V, torch.ones(NK, NQ) > 0), ValueError, r"\(2, 6, 5, 7\), got shape \(7, 5\)"),
-        (lambda: attention(Q, K, V, torch.ones(3, 1, NQ, NK) > 0), ValueError, r"got shape \(3, 1, 5, 7\)"),
-        (lambda: attention(Q[:1], K[:1], V[:1], torch.ones(B, 1, 1, NK) > 0), ValueError, r"shape \(2, 1, 1, 7\)"),
-        (lambda: attention(Q, K, V, Lengths(torch.tensor([3, 8]))), ValueError, r"between 0 and Nk \(7\), got 8"),
-        (lambda: attention_weights(Q, V), ValueError, r"same width Dk"),
-        (lambda: attention_weights(Q, K.double()), TypeError, r"q and k must have the same dtype"),
-        (lambda: attention_weights(Q, K, torch.ones(NQ, NK)), TypeError, r"mask must be a boolean tensor"),
+        (lambda q, k, v: attention(q, v, v), ValueError, r"same width Dk, got q \(2, 6, 5, 11\) and k \(2, 3, 7, 13\)"),
+        (lambda q, k, v: attention(q[:, :4], k, v), ValueError, r"heads of k \(3\) must divide the heads of q \(4\)"),
+        (lambda q, k, v: attention(q, k, v[:, :, 1:]), ValueError, "k and v must be equal in B, Hkv and Nk"),
+        (lambda q, k, v: attention(q, k.long(), v), TypeError, r"k must be a tensor of floating numbers.*int64"),
+        (lambda q, k, v: attention(q, k, other(v)), TypeError, r"k and v must have the same dtype, got torch\.\w+ and"),
+        (lambda q, k, v: attention(q, k, v, mask(NQ, NK).to(q)), TypeError, r"mask must be a boolean tensor.*float"),
+        (lambda q, k, v: attention(q, k, v, mask(NQ, NK).long()), TypeError, r"mask must be a boolean tensor.*int64"),
+        (lambda q, k, v: attention(q, k, v, mask(NK, NQ)), ValueError, r"\(2, 6, 5, 7\), got shape \(7, 5\)"),
+        (lambda q, k, v: attention(q, k, v, mask(3, 1, NQ, NK)), ValueError, r"got shape \(3, 1, 5, 7\)"),
+        (lambda q, k, v: attention(q[:1], k[:1], v[:1], mask(B, 1, 1, NK)), ValueError, r"shape \(2, 1, 1, 7\)"),
+        (lambda q, k, v: attention(q, k, v, Lengths(TOO_LONG)), ValueError, r"between 0 and Nk \(7\), got 8"),
+        (lambda q, k, v: attention_weights(q, v), ValueError, r"same width Dk"),
+        (lambda q, k, v: attention_weights(q, other(k)), TypeError, r"q and k must have the same dtype"),
+        (lambda q, k, v: attention_weights(q, k, mask(NQ, NK).to(q)), TypeError, r"mask must be a boolean tensor"),
     ],
 )
-def test_a_bad_call_is_told_the_name_the_rule_and_the_value(call, error, message):
+def test_a_bad_call_is_told_the_name_the_rule_and_the_value(call, error, message, dtype):
     with pytest.raises(error, match=message):
-        call()
+        call(*(tensor.to(dtype) for tensor in sequences()))
 
 
 def test_the_shapes_in_the_signature_are_executed():
+    q, _, v = sequences()
     with pytest.raises(TypeCheckError):
-        attention(Q, V, V)
+        attention(q, v, v)

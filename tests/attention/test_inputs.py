@@ -16,6 +16,15 @@ def rows(*lines):
 # By hand
 
 
+@pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
+def test_a_block_of_the_mask_is_what_stands_there_in_the_whole(causal):
+    lengths = Lengths(torch.tensor([0, 3, 11]), causal)
+    whole = lengths.mask(3, NQ, 11).expand(3, 1, NQ, 11)
+    for top, left in ((0, 0), (2, 0), (0, 4), (3, 7)):
+        block = lengths.block(slice(top, NQ), slice(left, 11), NQ).expand(3, 1, NQ - top, 11 - left)
+        assert torch.equal(block, whole[:, :, top:, left:])
+
+
 def test_lengths_without_a_direction_hide_the_padding_of_each_sample():
     mask = Lengths(torch.tensor([3, 1, 0])).mask(3, 5, 4)
     assert mask.shape == (3, 1, 1, 4)

@@ -12,7 +12,9 @@ from crossattn_ref.attention.reference import (
     attention_backward,
     attention_weights,
     causal_mask,
+    check_sequences,
     padding_mask,
+    read_mask,
     softmax,
 )
 
@@ -461,6 +463,16 @@ def test_inputs_are_never_written_to_and_may_be_read_only_or_in_fortran_order(rn
 
 def test_nested_lists_of_numbers_are_arrays_too():
     np.testing.assert_allclose(attention([[1.0]], [[0.0], [1.0]], [[0.0], [1.0]], [[True, False]]), [[0.0]])
+
+
+def test_what_is_checked_is_neither_copied_nor_converted(rng):
+    q, k, v = (rng.standard_normal(shape).astype(np.float32) for shape in ((NQ, DK), (NK, DK), (NK, DV)))
+    assert all(checked is given for checked, given in zip(check_sequences(q, k, v), (q, k, v), strict=True))
+    mask = rng.random((1, NK)) < 0.5
+    spread = read_mask(mask, (B, H, NQ, NK))
+    assert spread.shape == (B, H, NQ, NK)
+    assert np.shares_memory(spread, mask)
+    assert read_mask(None, (NQ, NK)).all()
 
 
 def test_results_share_no_memory_with_inputs(rng):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from crossattn_ref.bench import grader
@@ -33,7 +34,26 @@ def test_a_false_accept_and_a_false_reject_are_seen():
 
 def test_a_sound_exercise_has_neither_and_all_its_mistakes_are_named():
     found = grader.rates(NAME, 0)
-    assert found == grader.Rates([], [], [])
+    assert len(found.pairs) == grader.PAIRS
+    assert found == grader.Rates([], [], [], found.pairs, [], [])
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_mistake_without_its_own_name_is_seen():
+    assert f"{NAME}: no mistake" in grader.rates(NAME, 0).unnamed
+
+
+def test_a_pair_that_is_accepted_and_one_that_nothing_explains_are_seen(monkeypatch):
+    exercise = masks.EXERCISES["causal_mask"]
+    strange = Misconception("strange", lambda n: np.arange(n * n).reshape(n, n) % 3 == 1, "with thirds", "Why thirds?")
+    fake = Misconception("no mistakes", exercise.reference, "with nothing wrong", "What is wrong here?")
+    judged = dataclasses.replace(exercise, compositions=lambda: [fake, strange])
+    monkeypatch.setitem(masks.EXERCISES, "causal_mask", judged)
+    monkeypatch.setattr(grader, "remembering", lambda exercise: dataclasses.replace(exercise, misconceptions=()))
+    monkeypatch.setattr(grader, "is_explained", lambda report: bool(set(report.diagnosis) - {strange}))
+    found = grader.rates(NAME, 0)
+    assert found.pairs_accepted == [f"{NAME}: no mistakes"]
+    assert found.pairs_unexplained == [f"{NAME}: strange"]
 
 
 def test_mistakes_that_are_alike_count_once():

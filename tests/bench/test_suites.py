@@ -6,7 +6,7 @@ import json
 import pytest
 
 from crossattn_ref import records
-from crossattn_ref.bench import measure, multihead, suites
+from crossattn_ref.bench import measure, multihead, suites, throughput
 
 
 @pytest.fixture
@@ -35,6 +35,23 @@ def test_a_suite_is_recorded_with_what_is_needed_to_doubt_it(tmp_path):
     keys += ["code", "versions", "hardware", "date"]
     line = json.loads((tmp_path / "multihead.jsonl").read_text("utf-8").splitlines()[0])
     assert set(keys) <= set(line)
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_suites_share_a_file_and_each_replaces_its_own_cases_alone(tmp_path, monkeypatch):
+    list(suites.run("multihead", folder=tmp_path))
+    monkeypatch.setattr(throughput, "SUITE", "multihead")
+    timed = measure.Measurement(case="throughput/numpy", metric="ratio", unit="1", samples=[4.5], seeds=[])
+    monkeypatch.setattr(throughput, "measure", lambda: iter([timed]))
+    list(suites.run("throughput", folder=tmp_path))
+    both = records.read("multihead", tmp_path)
+    assert [r.case for r in both] == ["small/forward", "small/forward", "throughput/numpy"]
+    assert both[2].command == "crossattn bench throughput"
+    monkeypatch.setattr(multihead, "measure", lambda: iter([timed_anew]))
+    timed_anew = measure.Measurement(case="other", metric="ours", unit="us", samples=[1.0], seeds=[0])
+    list(suites.run("multihead", folder=tmp_path))
+    assert sorted(r.case for r in records.read("multihead", tmp_path)) == ["other", "throughput/numpy"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "multihead.jsonl"]
 
 
 @pytest.mark.usefixtures("quick")

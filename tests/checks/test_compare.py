@@ -63,6 +63,41 @@ def test_a_mask_must_be_boolean_and_right_everywhere(value, says):
     assert problem is None if says is None else says in problem
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (np.array([3, 1]), None),
+        (np.array([3, 1], np.int32), None),
+        (np.array([3.0, 1.0]), "float64, where int64 or int32"),
+        (np.array([True, True]), "bool, where int64"),
+        (np.array([1, 3]), "wrong in 2 of 2 places, first at [0]"),
+        (np.array([[3, 1]]), "shape (1, 2)"),
+    ],
+    ids=str,
+)
+def test_whole_numbers_must_be_integers_and_right_everywhere(value, says):
+    problem = disagreement(value, np.array([3, 1]), np.array([3, 1]))
+    assert problem is None if says is None else says in problem
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (0.5, None),
+        (np.float32(0.5), None),
+        (np.array(0.5), None),
+        (0.4, "the number is wrong"),
+        (1, "it returned 1, a int, where an array is wanted"),
+        (np.array([0.5]), "shape (1,)"),
+        (float("nan"), "NaN"),
+    ],
+    ids=str,
+)
+def test_a_single_number_may_be_one_of_pythons(value, says):
+    problem = disagreement(value, np.float64(0.5), np.float64(0.5))
+    assert problem is None if says is None else says in problem
+
+
 def test_half_precision_is_an_answer_where_the_question_was_put_in_it():
     half = EXACT.astype(np.float16)
     assert disagreement(half, EXACT, half) is None

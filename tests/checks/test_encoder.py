@@ -104,14 +104,14 @@ def test_an_answer_without_gradients_is_told_so_and_keeps_the_rest():
     assert "cut off from what it was computed from" in said(report)
 
 
-def test_an_answer_that_drops_numbers_at_random_is_asked_whether_it_draws_any():
+def test_an_answer_that_drops_numbers_at_random_is_asked_about_its_dropout():
     class Dropping(Given):
         def forward(self, x, mask=None):
             x = x + functional.dropout(self.self_attention(self.self_attention_norm(x), mask=mask), 0.5)
             return x + self.feed_forward(self.feed_forward_norm(x))
 
     report = examine("encoder/EncoderLayer", Dropping, SEED)
-    assert "is anything drawn at random?" in said(report)
+    assert "Who tells your dropout that training is over?" in said(report)
 
 
 def test_an_error_inside_a_module_names_the_line_of_the_learner_and_not_one_of_torch():

@@ -27,7 +27,7 @@ def test_an_answer_gets_a_copy_that_keeps_order_and_lock():
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [([1.0], "a list"), ((i for i in ()), "a generator"), ({}, "a dict"), (np.ma.ones(3), "a MaskedArray")],
+    [([1.0], "a list"), ((i for i in ()), "a generator"), ({1: 2}, "a dict"), (np.ma.ones(3), "a MaskedArray")],
     ids=lambda value: str(value)[:20],
 )
 def test_what_is_not_plain_data_is_known_by_its_kind_alone(value, kind):
@@ -83,3 +83,16 @@ def test_a_learners_test_gets_the_function_and_a_fresh_rng_from_the_seed():
 
     subject = LocalSubject(draws)
     assert subject.probe(abs, 7).value == subject.probe(abs, 7).value != subject.probe(abs, 8).value
+
+
+def test_an_answer_may_be_handed_a_function_and_arrays_which_are_copies():
+    given = np.ones(3)
+    outcome = LocalSubject(lambda model, x: float(model(x.cumsum(out=x)).sum())).probe(lambda x: 2 * x, 0, given)
+    assert outcome.value == 12
+    assert given.tolist() == [1, 1, 1]
+
+
+def test_a_dict_by_strings_is_plain_data_and_any_other_is_foreign():
+    made = LocalSubject(lambda value: value).call
+    assert made({"a": 1, "b": [2]}).value == {"a": 1, "b": Foreign("a list")}
+    assert made({1: 2}).value == Foreign("a dict")

@@ -41,7 +41,7 @@ def kernel():
 @pytest.fixture(scope="session")
 def torch_kernel():
     """A kernel with torch."""
-    started = _start(("numpy", "torch"))
+    started = _start(("numpy", "torch", "jaxtyping"))
     yield started
     started.close()
 

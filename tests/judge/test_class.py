@@ -13,9 +13,10 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
-from crossattn_ref.judge.batch import grade, harmless
+from crossattn_ref.judge.batch import grade
 from crossattn_ref.judge.sandbox import missing
 from crossattn_ref.judge.staging import BadCourse
+from crossattn_ref.judge.triage import harmless
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECT = "attention"
@@ -127,15 +128,23 @@ def test_every_submission_of_a_mixed_class_ends_in_a_state_with_a_reason(course)
 
 
 def test_plain_nbgrader_autograde_gives_the_same_scores(course, tmp_path):
-    for student, body in (("right", RIGHT), ("overflows", OVERFLOWS), ("unknown", NOBODY_NAMES_IT)):
-        write(course, student, body)
-    other = Path(shutil.copytree(course, tmp_path / "other"))
-    shutil.copy(course / "nbgrader_config.py", other)
+    """To everything that nbgrader finds: all of the mixed class but a file of another name, no JSON, and a link."""
+    fill(course)
+    write(course, "unknown", NOBODY_NAMES_IT)
+    deleted = write(course, "deleted", RIGHT) / "attention.ipynb"
+    notebook = json.loads(deleted.read_text())
+    notebook["cells"] = [cell for cell in notebook["cells"] if cell["id"] != "check-softmax"]
+    deleted.write_text(json.dumps(notebook))
+    other = Path(shutil.copytree(course, tmp_path / "other", symlinks=True))
+    for student in ("renamed", "broken", "linked"):
+        shutil.rmtree(other / "submitted" / student)
+    (other / "submitted" / "stray" / SUBJECT / "timestamp.txt").unlink()  # nbgrader stops at what is no time
     grade(course, SUBJECT)
     shutil.copy(course / "course.key", other)
     ran = nbgrader(other, "autograde", SUBJECT)
     assert ran.returncode == 0, ran.stderr
-    assert scores(other) == scores(course)
+    assert len({student for student, _ in scores(other)}) == 7
+    assert scores(other) == {key: score for key, score in scores(course).items() if key[0] not in ("renamed", "broken")}
 
 
 def test_grading_again_changes_nothing_and_marks_given_by_hand_survive(course):
@@ -176,6 +185,32 @@ def test_a_result_says_what_it_depends_on(course):
     assert set(about["environment"]) >= {"code", "numpy", "torch"}
     assert about["seeds"]["attention/softmax"] == about["verdict"]["reports"]["check-softmax"]["seed"]
     assert "array" not in json.dumps(about["verdict"]["reports"]["check-softmax"]["findings"])
+
+
+def test_results_that_were_thrown_away_come_out_the_same(course):
+    write(course, "overflows", OVERFLOWS)
+    write(course, "unknown", NOBODY_NAMES_IT)
+
+    def stored():
+        results = {p.name: json.loads(p.read_text()) for p in (course / "_build/grading/results").rglob("*.json")}
+        for result in results.values():
+            del result["verdict"]["seconds"]
+        return results
+
+    grade(course, SUBJECT)
+    first = stored(), scores(course)
+    shutil.rmtree(course / "_build")
+    (course / "gradebook.db").unlink()
+    assert nbgrader(course, "generate_assignment", SUBJECT, "--force").returncode == 0
+    grade(course, SUBJECT)
+    assert (stored(), scores(course)) == first
+
+
+def test_the_gradebook_lets_readers_in_while_it_is_written(course):
+    write(course, "right", RIGHT)
+    grade(course, SUBJECT)
+    with sqlite3.connect(course / "gradebook.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_feedback_names_the_mistake_shows_no_drawn_input_and_runs_nothing(course):

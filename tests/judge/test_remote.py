@@ -81,6 +81,25 @@ def test_an_error_becomes_the_outcome_with_its_line():
     assert (outcome.value, outcome.said) == (None, "warned")
 
 
+def test_a_dict_comes_back_as_one_and_what_it_holds_is_checked():
+    with talking_to(answering(plain({"named": {"a": 1.5, "b": {"foreign": "a list"}}}))) as subject:
+        assert subject.call(1).value == {"a": 1.5, "b": Foreign("a list")}
+    with talking_to(answering(plain({"named": [1]}))) as subject:
+        assert subject.call(1).error.kind == "Stopped"
+
+
+def test_an_answer_is_handed_a_function_and_arrays():
+    def worker(channel):
+        channel.receive()
+        channel.send(READY)
+        message = channel.receive()
+        channel.send({"ask": (message["args"][1],)})
+        channel.send(plain(float(channel.receive()["value"].sum())))
+
+    with talking_to(worker) as subject:
+        assert subject.probe(lambda x: 2 * x, 0, np.eye(2)).value == 4
+
+
 def test_what_is_not_data_is_known_by_its_kind_also_inside_a_tuple():
     with talking_to(answering(plain((1, {"foreign": "a list"})))) as subject:
         assert subject.call(1).value == (1, Foreign("a list"))
@@ -224,13 +243,16 @@ def test_what_a_test_asks_is_computed_on_this_side_with_copies():
     assert seen[0][0].shape == (2, 2)
 
 
-def test_its_errors_come_back_as_what_they_are():
-    def target(x):
-        raise IndexError("out of range")
+def test_its_errors_come_back_by_their_kind_and_never_in_words_that_name_it():
+    def first_key_favoured(x):
+        raise IndexError("first_key_favoured went out of range")
 
-    with talking_to(asking((np.eye(2),))) as subject:
-        subject.probe(target, 0)
-        assert subject.call(1).value == ("['IndexError', 'out of range']",)
+    with talking_to(asking((np.eye(2),), (np.eye(2), np.eye(2), np.eye(2)))) as subject:
+        subject.probe(first_key_favoured, 0)
+        raised, misfit = subject.call(1).value
+    assert "IndexError" in raised
+    assert "TypeError" in misfit
+    assert "favoured" not in raised + misfit
 
 
 @pytest.mark.parametrize(

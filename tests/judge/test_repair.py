@@ -162,12 +162,45 @@ def test_an_answer_that_was_left_out_is_the_stub_and_is_told():
 
 
 @pytest.mark.parametrize(
-    "nothing", [None, [], 3, "x", {}, {"cells": {}}, {"cells": None}, {"worksheets": [3]}], ids=str
+    "nothing",
+    [
+        None,
+        [],
+        3,
+        "x",
+        {},
+        {"cells": {}},
+        {"cells": None},
+        {"worksheets": [3]},
+        {"worksheets": [{"cells": 5}]},
+        {"cells": None, "worksheets": [{"cells": None}]},
+        {"worksheets": {}},
+    ],
+    ids=str,
 )
 def test_what_is_no_notebook_gives_the_release_as_it_was(nothing):
     result = repaired(nothing, RELEASE)
     assert [c.source for c in result.notebook.cells] == [c.source for c in RELEASE.cells]
     assert result.remarks
+
+
+@pytest.mark.parametrize("name", [5, ["softmax"], {"softmax": 1}, None, True], ids=str)
+def test_a_name_of_another_form_names_nothing(name):
+    notebook = handed_in()
+    for cell in notebook["cells"]:
+        cell["id"] = name
+        cell["metadata"]["nbgrader"] = {"grade_id": name}
+    result = repaired(notebook, RELEASE)
+    assert answer(result) == ANSWER  # found by the function that it defines
+    nbformat.validate(result.notebook)
+
+
+def test_no_parser_meets_a_strangers_code(monkeypatch):
+    monkeypatch.setattr("builtins.compile", None)  # what ast.parse calls
+    notebook = handed_in()
+    cell = _cell(notebook, "softmax")
+    cell["metadata"], cell["id"] = {}, "other"
+    assert answer(repaired(notebook, RELEASE)) == ANSWER
 
 
 def test_a_flood_of_cells_and_of_text_is_cut():

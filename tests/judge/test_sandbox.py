@@ -272,6 +272,39 @@ def test_calls_in_the_numbers_of_another_machine_end_the_process(cells):
     assert reply["said"] == f"{-signal.SIGSYS}\n"
 
 
+def test_a_socket_holds_what_it_held_whatever_it_is_told(cells):
+    (reply,) = cells(
+        """
+        import socket
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            one, other = socket.socketpair()
+            before = one.getsockopt(socket.SOL_SOCKET, option)
+            one.setsockopt(socket.SOL_SOCKET, option, 2**20)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            print(one.getsockopt(socket.SOL_SOCKET, option) == before, one.getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED))
+        """
+    )
+    assert reply["said"] == "True 1\nTrue 1\n"
+
+
+def test_processes_that_are_gone_before_anybody_looks_count_as_well(kernel):
+    limits = replace(Limits(), total_cpu_seconds=1)
+    with pytest.raises(Broken, match="together used more than 1 s of processor time"):
+        run_cells(
+            kernel,
+            """
+            import os, time
+            for _ in range(600):
+                if (child := os.fork()) == 0:
+                    end = time.process_time() + 0.005
+                    while time.process_time() < end: pass
+                    os._exit(0)
+                os.waitpid(child, 0)
+            """,
+            limits=limits,
+        )
+
+
 def test_threads_processes_and_sockets_of_ones_own_still_work(cells):
     (reply,) = cells(
         """

@@ -10,10 +10,11 @@ import nbformat
 import numpy as np
 import pytest
 
-from crossattn_ref.checks import alternatives, examine, exercises, misconceptions, reference
+from crossattn_ref.bench import judge_agreement
+from crossattn_ref.checks import examine, exercises, reference
 from crossattn_ref.checks.exercise import examine as examine_subject
 from crossattn_ref.checks.table import find
-from crossattn_ref.judge import assignment, bubblewrap, verdict
+from crossattn_ref.judge import assignment, sandbox, verdict
 from crossattn_ref.judge.assignment import CheckCell, Notebook
 from crossattn_ref.judge.remote import RemoteSubject
 from crossattn_ref.judge.sandbox import Limits, NoSandbox
@@ -62,40 +63,16 @@ AGAIN = ("again", "check('attention/softmax', softmax)")
 # The same as in a notebook.
 
 
-def told(report):
-    """What a report says to a learner."""
-    return report.score, report.findings, [mistake.name for mistake in report.diagnosis], report.remarks, report.text(6)
-
-
-def answers(name):
-    """Every answer that is known: the right one, the other right ones, the wrong ones."""
-    return [reference(name), *alternatives(name), *(mistake.wrong for mistake in misconceptions(name))]
-
-
-ALL_OF_THEM = """
-from crossattn_ref.checks.table import find
-for name in NAMES:
-    exercise = find(name)
-    known = [exercise.reference, *exercise.alternatives, *(mistake.wrong for mistake in exercise.misconceptions)]
-    for number, answer in enumerate(known):
-        globals()[f"{name.split('/')[1]}_{number}"] = answer
-"""
-
-
 @pytest.fixture(scope="session")
 def open_kernels():
     """Kernels that show the checks inside, to send answers that are no text: for these tests alone."""
-    package = ROOT / "crossattn_ref"
-    files = [path.relative_to(package).as_posix() for path in package.glob("**/*.py")]
-    files = tuple(
-        sorted(f for f in files if f.startswith(("attention/", "checks/", "models/")) and f != "checks/__init__.py")
-    )
+    if reason := sandbox.missing():
+        pytest.skip(reason)
     started = {}
 
     def kernel(wanted):
         if wanted not in started:
-            libraries = ("numpy", "torch", "jaxtyping") if wanted == "tensor" else ("numpy",)
-            started[wanted] = _start(libraries, tuple(f for f in files if f not in bubblewrap.SHARED))
+            started[wanted] = judge_agreement.open_kernel(wanted)
         return started[wanted]
 
     yield kernel
@@ -132,17 +109,20 @@ def same(here, there):
 
 @pytest.mark.parametrize("name", exercises())
 def test_every_known_answer_answers_every_question_of_its_check_alike_here_and_there(open_kernels, name):
-    """From equal outcomes a check makes equal reports."""
+    """From equal outcomes a check makes equal reports. Of modules, which take longer, a dozen by lot."""
     asked = Asked(find(name).local(reference(name)))
     examine_subject(name, find(name), asked, seed(KEY, name, b"alike"))
     late = PATIENT.wall(600)
+    known = judge_agreement.answers(name)
+    some = np.random.default_rng(len(name)).permutation(len(known))[: 12 if find(name).wanted == "tensor" else None]
+    catalogue = judge_agreement.CATALOGUE.format(name=name, numbers=some.tolist())
     with open_kernels(find(name).wanted).notebook(PATIENT) as channel:
-        verdict._cell(channel, "setup", ALL_OF_THEM.replace("NAMES", repr([name])), late)
-        for number, answer in enumerate(answers(name)):
-            here = find(name).local(answer)
+        verdict._cell(channel, "setup", catalogue, late)
+        for number in some:
+            here = find(name).local(known[number])
             with verdict._fork(channel, number, late) as fork:
                 tensors = find(name).wanted == "tensor"
-                there = RemoteSubject(fork, f"{name.split('/')[1]}_{number}", tensors=tensors, deadline=late)
+                there = RemoteSubject(fork, f"answer_{number}", tensors=tensors, deadline=late)
                 for operation, args in asked.questions:
                     ours, its = (getattr(subject, operation)(*args) for subject in (here, there))
                     assert (ours.error, ours.said) == (its.error, its.said), (number, operation)
@@ -151,15 +131,19 @@ def test_every_known_answer_answers_every_question_of_its_check_alike_here_and_t
 
 @pytest.mark.parametrize("name", exercises())
 def test_judge_and_notebook_make_the_same_report_to_the_letter(open_kernels, name):
-    """Of the right answer, and of one that is wrong."""
-    short, numbers = name.split("/")[1], (0, 1 + len(alternatives(name)))
-    checks = [(f"cell-{i}", name, f"{short}_{i}") for i in numbers]
-    cells = [("setup", ALL_OF_THEM.replace("NAMES", repr([name]))), *((cell, "") for cell, _, _ in checks)]
-    found = judge(b"all", cells, asking(*checks), KEY, open_kernels(find(name).wanted), PATIENT)
-    assert found.flags == []
-    for number, (cell, _, answer) in zip(numbers, checks, strict=True):
-        here = examine(name, answers(name)[number], seed(KEY, name, b"all"))
-        assert told(found.reports[cell]) == told(verdict._told(here)), answer
+    """Of the right answer, and of five others by lot; `crossattn bench judge-agreement` compares those of all."""
+    count = len(judge_agreement.answers(name))
+    others = np.random.default_rng(len(name)).permutation(np.arange(1, count))[:5]
+    numbers = [0, *sorted(map(int, others))]
+    assert judge_agreement.disagreements(open_kernels(find(name).wanted), name, numbers, seed=0) == []
+
+
+def test_an_answer_that_would_be_judged_otherwise_is_reported(open_kernels, monkeypatch):
+    """The comparison itself can fail."""
+    wrong = judge_agreement.answers("attention/softmax")
+    monkeypatch.setattr(judge_agreement, "answers", lambda name: [wrong[-1], *wrong[1:]])
+    found = judge_agreement.disagreements(open_kernels("array"), "attention/softmax", [0, 1], seed=0)
+    assert found == ["attention/softmax, answer 0"]
 
 
 SOLUTIONS = sorted((ROOT / "solutions").glob("*/*.ipynb"))
@@ -318,6 +302,18 @@ def test_what_was_shown_before_a_crash_counts(judged, crash):
     found = judged(SOFTMAX, CHECK, crash, AGAIN, about=TWO, limits=limits)
     assert found.points["check"] == 6.0
     assert set(found.points) == {"check", "again"}
+
+
+def test_an_answer_that_never_ends_is_told_so_and_keeps_what_it_showed_before(judged):
+    answer = SOFTMAX.replace("    exp =", "    while x.max() > 100: pass\n    exp =")
+    found = judged(answer, CHECK, AGAIN, about=TWO, limits=dataclasses.replace(SHORT, cpu_seconds=8, wall_factor=40))
+    report = found.reports["check"]
+    assert [finding.passed for finding in report.findings][:3] == [True, True, True]
+    assert 0 < report.score < 1
+    told = next(finding.message for finding in report.findings if not finding.passed)
+    assert told.startswith("it raised TooLong: it used more than 1 s of processor time")
+    assert found.flags == []
+    assert found.points["again"] == found.points["check"]
 
 
 @pytest.mark.parametrize("crash", CRASHES.values(), ids=CRASHES)

@@ -335,6 +335,23 @@ def test_a_bad_call_is_told_the_name_the_rule_and_the_value(call, error, message
         call()
 
 
+@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_layer_refuses_what_does_not_fit_in_every_dtype(norm, dtype):
+    layer, x = DecoderLayer(config(norm=norm)).to(dtype), X.to(dtype)
+    memory, of_x = torch.zeros(B, NK, DM, dtype=dtype), torch.ones(NQ, NQ, dtype=torch.bool)
+    for call, error, message in (
+        (lambda: layer(x, x), ValueError, r"memory must have the width 13, got shape \(2, 5, 66\)"),
+        (lambda: layer(x[..., :13], memory), ValueError, r"x must have the width 66"),
+        (lambda: layer(x, memory, of_x.to(dtype)), TypeError, "mask must be a boolean tensor"),
+        (lambda: layer(x, memory, of_x, of_x), ValueError, r"\(2, 3, 5, 7\), got shape \(5, 5\)"),
+        (lambda: layer(x, memory, None, Lengths(torch.tensor([3, 8]))), ValueError, r"0 and Nk \(7\), got 8"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
 def test_a_config_is_frozen_and_its_fields_are_named():
     with pytest.raises(AttributeError):
         config().d_model = 3

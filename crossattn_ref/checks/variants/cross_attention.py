@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from crossattn_ref.checks.variants import masked_softmax
+from crossattn_ref.checks.variants.layers import dropping
 from crossattn_ref.checks.variants.masked_softmax import by_root_width, over_keys, where_seen
 from crossattn_ref.checks.variants.stages import flat, pairs, staged
 
@@ -167,7 +168,7 @@ STAGES = staged(
     ),
 )  # fmt: skip
 
-MISTAKES = flat(STAGES)
+MISTAKES = (*flat(STAGES), dropping(CrossAttention))
 
 
 def composed():
@@ -281,10 +282,8 @@ class _Renormalised(Projections):
 
 class _InFloat32(CrossAttention):
     def forward(self, x, memory, mask=None):
+        self.float()
         return super().forward(x.float(), memory.float(), mask)
-
-    def load_state_dict(self, state):
-        return self.float() and super().load_state_dict(state)
 
 
 ALTERNATIVES = (

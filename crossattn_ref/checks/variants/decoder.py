@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from crossattn_ref.attention.multihead import MultiHeadAttention
-from crossattn_ref.checks.variants.layers import ENTER, around, hide, pre_norm
+from crossattn_ref.checks.variants.layers import ENTER, around, dropping, hide, pre_norm
 from crossattn_ref.checks.variants.masks import kept
 from crossattn_ref.checks.variants.stages import flat, pairs, staged
 
@@ -245,7 +245,7 @@ STAGES = staged(
     ),
 )  # fmt: skip
 
-MISTAKES = flat(STAGES)
+MISTAKES = (*flat(STAGES), dropping(DecoderLayer))
 
 
 def composed():
@@ -316,10 +316,8 @@ class _PaddedRowsCleared(Parts):
 
 class _InFloat32(Parts):
     def forward(self, x, memory, self_mask=None, memory_mask=None):
+        self.float()
         return _Plain.forward(self, x.float(), memory.float(), self_mask, memory_mask)
-
-    def load_state_dict(self, state):
-        return self.float() and super().load_state_dict(state)
 
 
 ALTERNATIVES = (DecoderLayer, _Plain, _ByNot, _Remembered, _WordByWord, _PaddedRowsCleared, _InFloat32)

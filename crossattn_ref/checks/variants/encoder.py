@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from crossattn_ref.attention.multihead import MultiHeadAttention
-from crossattn_ref.checks.variants.layers import ENTER, around, hide, pre_norm
+from crossattn_ref.checks.variants.layers import ENTER, around, dropping, hide, pre_norm
 from crossattn_ref.checks.variants.masks import kept
 from crossattn_ref.checks.variants.stages import flat, pairs, staged
 
@@ -151,7 +151,7 @@ STAGES = staged(
     ),
 )  # fmt: skip
 
-MISTAKES = flat(STAGES)
+MISTAKES = (*flat(STAGES), dropping(EncoderLayer))
 
 
 def composed():
@@ -207,10 +207,8 @@ class _PaddedRowsCleared(Parts):
 
 class _InFloat32(Parts):
     def forward(self, x, mask=None):
+        self.float()
         return _Plain.forward(self, x.float(), mask)
-
-    def load_state_dict(self, state):
-        return self.float() and super().load_state_dict(state)
 
 
 ALTERNATIVES = (

@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+from torch.nn import functional
 
+from crossattn_ref.checks.report import Misconception
 from crossattn_ref.checks.variants.positions import encode
+from crossattn_ref.checks.variants.stages import AT_RANDOM
 
 
 def pre_norm(x, norm, sublayer):
@@ -86,6 +89,21 @@ ENTER = (
     ("scaled by the root of D", lambda x: x * x.shape[-1] ** 0.5, "with x multiplied by the square root of its width",
      "Who scales, the embedding or each layer?"),
 )  # fmt: skip
+
+
+def dropping(layer: type[torch.nn.Module]) -> Misconception:
+    """Make the mistake of dropout that goes on in evaluation."""
+
+    class Dropping(layer):
+        def forward(self, *args):
+            return functional.dropout(super().forward(*args), 0.1)
+
+    return Misconception(
+        AT_RANDOM,
+        Dropping,
+        "with dropout that goes on in evaluation: the same input gives another result each time",
+        "Who tells your dropout that training is over?",
+    )
 
 
 def changed(change):

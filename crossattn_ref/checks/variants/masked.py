@@ -6,13 +6,15 @@ where nobody may look; settle decides what becomes of a query that may look at n
 Letters: q (*batch, Nq, Dk), k (*batch, Nk, Dk), v (*batch, Nk, Dv). mask is boolean, True = may look.
 """
 
+from functools import partial
+
 import numpy as np
 
 from crossattn_ref.checks.report import Misconception
 from crossattn_ref.checks.variants import attention as plain
 from crossattn_ref.checks.variants.attention import by_root_width, carry_values, dot
 from crossattn_ref.checks.variants.softmax import quiet, softmax
-from crossattn_ref.checks.variants.stages import flat, staged
+from crossattn_ref.checks.variants.stages import AT_RANDOM, flat, staged
 
 
 def filled(value):
@@ -65,6 +67,12 @@ def _by_index(scores, mask):
     scores = scores.copy()
     scores[~mask] = -np.inf
     return scores
+
+
+def _dropped(weights):
+    """Drop one number in ten, and make the others larger to keep the mean."""
+    kept = np.random.default_rng().random(weights.shape) >= 0.1
+    return (weights * kept / 0.9).astype(weights.dtype)
 
 
 def _keys_emptied(q, k, v, mask):
@@ -197,8 +205,18 @@ STAGES = staged(
         ("all axes turned", {"score": lambda q, k, v: q @ k.T},
          "with all axes of the keys turned round, the batch's too",
          "Which two axes of k must change places, and which must stay?"),
+        ("keys ask", {"score": lambda q, k, v: k @ q.swapaxes(-1, -2),
+                      "carry": lambda w, q, k, v: w.swapaxes(-1, -2) @ v},
+         "with keys that share out their weight among the queries, and the table turned round afterwards",
+         "Each query must share out 100 % among the keys: who shares out here?"),
     ),
-    scale=_as_before(plain.SCALE),
+    scale=(
+        *_as_before(plain.SCALE),
+        ("scaled too late", {"scale": lambda scores, q, k, v: scores,
+                             "carry": lambda w, q, k, v: (w @ v) / np.asarray(q.shape[-1] ** 0.5, w.dtype)},
+         "with the output, not the scores, divided by the root of Dk",
+         "Scale before the softmax: does dividing afterwards make the weights any flatter?"),
+    ),
     weigh=(
         *_as_before(plain.WEIGH),
         ("evenly", {"weigh": lambda scores: softmax(np.where(np.isfinite(scores), 0, scores))},
@@ -215,6 +233,14 @@ MISTAKES = (
     *flat(STAGES),
     Misconception("keys emptied", quiet(_keys_emptied), "with hidden keys and values set to 0, and read all the same",
                   "What does the softmax make of a score of 0?"),
+    # That something is drawn at random shows; what it is does not, so the two count as one.
+    *(Misconception(name, partial(attend, **{stage: wrong}),
+                    "with dropout that nobody switches off: the same input gives another result each time",
+                    "Dropout is for training. Does this function know whether it is trained?", AT_RANDOM)
+      for name, stage, wrong in (
+          (AT_RANDOM, "weigh", lambda scores: _dropped(softmax(scores))),
+          ("dropout on the scores", "scale", lambda *args: _dropped(by_root_width(*args))),
+      )),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from crossattn_ref.checks.variants.cross_attention import STAGES as CROSS
 from crossattn_ref.checks.variants.cross_attention import CrossAttention, Projections, heads, joined
+from crossattn_ref.checks.variants.layers import dropping
 from crossattn_ref.checks.variants.masked_softmax import where_seen
 from crossattn_ref.checks.variants.stages import flat, staged
 
@@ -112,7 +113,7 @@ OWN = staged(
 )  # fmt: skip
 
 STAGES = {stage: (*mistakes, *OWN.get(stage, ())) for stage, mistakes in CROSS.items()}
-MISTAKES = flat(STAGES)
+MISTAKES = (*flat(STAGES), dropping(CrossAttention))
 
 # Those that come in company. All pairs would be 2,500, and a learner waits for them.
 _OFTEN = {

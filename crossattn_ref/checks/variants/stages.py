@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from crossattn_ref.checks.report import Misconception
 from crossattn_ref.checks.variants.softmax import quiet
 
+AT_RANDOM = "dropout goes on"  # the mistake of which no two runs are alike, so that no replay tells it
+
 Stages = Mapping[str, tuple[Misconception, ...]]
 
 

@@ -1,0 +1,103 @@
+"""The judge beside the check in a notebook: every known answer of every exercise, examined both ways with one seed.
+
+An answer goes in by its place in the catalogue: the sandbox of this suite, and no other, shows the checks inside.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossattn_ref.bench.measure import Measurement
+from crossattn_ref.checks import (  # modules that load when asked for stand here, so that their change ages a record
+    alternatives,
+    attention,  # noqa: F401
+    cross_attention,  # noqa: F401
+    cross_attention_layer,  # noqa: F401
+    decoder_layer,  # noqa: F401
+    encoder,  # noqa: F401
+    encoder_layer,  # noqa: F401
+    exercises,
+    heads,  # noqa: F401
+    masks,  # noqa: F401
+    misconceptions,
+    multihead,  # noqa: F401
+    reference,
+)
+from crossattn_ref.checks.exercise import examine
+from crossattn_ref.checks.report import Report
+from crossattn_ref.checks.table import find
+from crossattn_ref.judge import bubblewrap, sandbox, verdict
+from crossattn_ref.judge.assignment import CheckCell, Notebook
+from crossattn_ref.judge.sandbox import Kernel, Limits
+
+if TYPE_CHECKING:  # what runs inside the sandbox, where alone it can be imported, ages a record too
+    from crossattn_ref.judge import confine, kernel, session, shell  # noqa: F401
+
+PACKAGES = ("numpy", "torch")
+KEY = b"the key of a course"
+PATIENT = Limits(cpu_seconds=6000, check_cpu_seconds=600, total_cpu_seconds=60000)
+CATALOGUE = """
+from crossattn_ref.checks.table import find
+exercise = find({name!r})
+known = [exercise.reference, *exercise.alternatives, *(mistake.wrong for mistake in exercise.misconceptions)]
+for number in {numbers!r}:
+    globals()[f"answer_{{number}}"] = known[number]
+"""
+
+
+def hardware() -> dict[str, str]:
+    """Say what isolation was reached."""
+    return {"isolation": "none" if sandbox.missing() else "bubblewrap"}
+
+
+def measure(*, names: Sequence[str] = (), seeds: Sequence[int] = (0,)) -> Iterator[Measurement]:
+    """Examine every answer of each exercise both ways; a sample for each seed."""
+    with contextlib.ExitStack() as stack:
+        kernels = {
+            wanted: stack.enter_context(contextlib.closing(open_kernel(wanted))) for wanted in ("array", "tensor")
+        }
+        for name in names or exercises():
+            start = time.perf_counter()
+            count = len(answers(name))
+            found = [disagreements(kernels[find(name).wanted], name, range(count), seed) for seed in seeds]
+            more = {"answers": count, "which": found, "seconds": round(time.perf_counter() - start, 1)}
+            samples = [float(len(which)) for which in found]
+            yield Measurement(
+                case=name, metric="disagreements", unit="answers", samples=samples, seeds=list(seeds), more=more
+            )
+
+
+def answers(name: str) -> list:
+    """List every answer that is known: the right one, the other right ones, the wrong ones."""
+    return [reference(name), *alternatives(name), *(mistake.wrong for mistake in misconceptions(name))]
+
+
+def open_kernel(wanted: str) -> Kernel:
+    """Start a kernel that shows the checks inside, so that an answer can be named that is no text."""
+    package = Path(bubblewrap.PACKAGE)
+    paths = (path.relative_to(package).as_posix() for path in sorted(package.glob("**/*.py")))
+    files = [path for path in paths if path.startswith(("attention/", "checks/", "models/"))]
+    shown = tuple(path for path in files if path != "checks/__init__.py" and path not in bubblewrap.SHARED)
+    libraries = ("numpy", "torch", "jaxtyping") if wanted == "tensor" else ("numpy",)
+    return sandbox.start(libraries, shown)
+
+
+def disagreements(kernel: Kernel, name: str, numbers: Sequence[int], seed: int) -> list[str]:
+    """Examine answers of an exercise, by their places, in this process and in a sandbox -> where reports differ."""
+    submission = f"seed {seed}".encode()
+    checks = {f"check-{i}": CheckCell(f"check-{i}", name, f"answer_{i}", 6.0) for i in numbers}
+    cells = [("catalogue", CATALOGUE.format(name=name, numbers=list(numbers))), *((cell, "") for cell in checks)]
+    there = verdict.judge(submission, cells, Notebook("all", checks, {}, ("numpy",), ()), KEY, kernel, PATIENT)
+    drawn, known = verdict.seed(KEY, name, submission), answers(name)
+    exercise = find(name)
+    here = {i: verdict.told(examine(name, exercise, exercise.local(known[i]), drawn)) for i in numbers}
+    different = [f"{name}, answer {i}" for i in numbers if said(here[i]) != said(there.reports[f"check-{i}"])]
+    return different + there.flags
+
+
+def said(report: Report) -> tuple:
+    """What a report says to a learner: score, findings, diagnosis, remarks, and the text of it all."""
+    names = [mistake.name for mistake in report.diagnosis]
+    return report.score, report.findings, names, report.remarks, report.text(6)

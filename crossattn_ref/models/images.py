@@ -1,0 +1,165 @@
+"""Pictures as memories: patches, a convolutional stem, positions in rows and columns, and an encoder.
+
+Letters: B pictures in a batch, C channels, Y and X height and width in pixels, P side of a patch in pixels,
+R and K rows and columns of patches, N = R K patches, D model width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from crossattn_ref.models.blocks import EncoderLayer, LayerConfig
+
+
+def patchify(images: Float[Tensor, "B C Y X"], patch: int) -> Float[Tensor, "B N CPP"]:
+    """Cut pictures into square patches, row by row; a patch's numbers run over channels, rows, columns.
+
+    A token is one place with all its channels: no reshape alone makes that of (B, C, Y, X).
+    Raises ValueError where the patches do not fill the picture exactly.
+    Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (2021), section 3.1.
+    """
+    _check_divisible(images, patch)
+    tiles = images.unfold(2, patch, patch).unfold(3, patch, patch)  # (B, C, R, K, P, P)
+    return tiles.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+class PatchStem(nn.Module):
+    """Project each patch to the model's width: one linear map, the same for all patches.
+
+    Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (2021), equation 1.
+    """
+
+    def __init__(self, d_model: int, *, patch: int, channels: int = 3):
+        super().__init__()
+        self.patch = patch
+        self.project = nn.Linear(channels * patch**2, d_model)
+
+    def forward(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D R K"]:
+        """Project every patch, and lay the results out as the patches lie in the picture."""
+        rows = images.shape[2] // self.patch
+        return self.project(patchify(images, self.patch)).unflatten(1, (rows, -1)).permute(0, 3, 1, 2)
+
+
+class ConvStem(nn.Module):
+    """Look at small windows first: convolutions that end in as many vectors as there are patches.
+
+    The first convolutions keep the size, each pooling halves it, and the last one takes what is left of a patch whole.
+    patch must be a power of two times a number below 6.
+    Source: Xiao et al., Early Convolutions Help Transformers See Better (2021), section 4.
+    """
+
+    def __init__(self, d_model: int, *, patch: int, channels: int = 3, width: int = 16):
+        super().__init__()
+        self.patch = patch
+        layers, left = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()], patch
+        while left % 2 == 0:
+            wider = min(2 * width, d_model)
+            layers += [nn.MaxPool2d(2), nn.Conv2d(width, wider, 3, padding=1), nn.ReLU()]
+            width, left = wider, left // 2
+        self.convolutions = nn.Sequential(*layers, nn.Conv2d(width, d_model, left, stride=left))
+
+    def forward(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D R K"]:
+        """Turn each patch, seen with a little of its neighbourhood, into one vector."""
+        _check_divisible(images, self.patch)
+        return self.convolutions(images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """What an image encoder is made of: side and patch in pixels, the stem, and the layers behind it.
+
+    Raises ValueError where patches do not fill the picture, and for fewer than 0 layers.
+    """
+
+    side: int = 48
+    patch: int = 12
+    channels: int = 3
+    stem: Callable[..., nn.Module] = ConvStem
+    n_layers: int = 1
+    layer: LayerConfig = field(default_factory=lambda: LayerConfig(d_model=64, n_heads=4, d_ff=128, dropout=0.0))
+
+    def __post_init__(self):
+        """Check what no block checks itself."""
+        if self.side < 1 or self.patch < 1 or self.side % self.patch:
+            raise ValueError(f"side ({self.side}) must be a multiple of patch ({self.patch}), both at least 1")
+        if self.n_layers < 0:
+            raise ValueError(f"n_layers must be at least 0, got {self.n_layers}")
+
+
+class ImageEncoder(nn.Module):
+    """Turn pictures into memories: one row for each patch, row by row from the top left.
+
+    Positions are a learned vector for each row plus one for each column, added behind the stem.
+    Raises ValueError for pictures of another size or number of channels than the encoder was made for.
+    """
+
+    def __init__(self, config: ImageConfig):
+        super().__init__()
+        width, n = config.layer.d_model, config.side // config.patch
+        self.expected = (config.channels, config.side, config.side)
+        self.stem = config.stem(width, patch=config.patch, channels=config.channels)
+        self.rows = nn.Parameter(torch.randn(n, width) * width**-0.5)
+        self.columns = nn.Parameter(torch.randn(n, width) * width**-0.5)
+        self.layers = nn.ModuleList(EncoderLayer(config.layer) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
+        """Encode pictures whose numbers lie in [0, 1]."""
+        if tuple(images.shape[1:]) != self.expected:
+            raise ValueError(f"images must be (B, C, Y, X) = (B, {self.expected}), got shape {tuple(images.shape)}")
+        places = self.stem(images).permute(0, 2, 3, 1) + self.rows[:, None] + self.columns  # (B, R, K, D)
+        memory = places.flatten(1, 2)
+        for layer in self.layers:
+            memory = layer(memory)
+        return self.norm(memory)
+
+
+class PretrainedEncoder(nn.Module):
+    """An image encoder of the transformers library, read from a local folder, its weights frozen.
+
+    Raises FileNotFoundError for a folder that is not there, and ValueError where the model gives no last_hidden_state.
+    Nothing is ever downloaded.
+    """
+
+    def __init__(self, folder: str | Path):
+        super().__init__()
+        from transformers import AutoModel
+
+        if not Path(folder, "config.json").is_file():
+            raise FileNotFoundError(f"folder must hold config.json and the weights of a transformers model: {folder}")
+        model = AutoModel.from_pretrained(folder, local_files_only=True)
+        self.model = getattr(model, "vision_model", model).eval().requires_grad_(False)
+        config = getattr(model.config, "vision_config", model.config)
+        self.d_memory, self.side = config.hidden_size, config.image_size
+
+    def forward(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N Dm"]:
+        """Encode pictures in [0, 1], scaled to the model's size; the row of [CLS], where it has one, comes first."""
+        images = nn.functional.interpolate(images, size=(self.side, self.side), mode="bilinear", antialias=True)
+        return self.model(pixel_values=2 * images - 1).last_hidden_state
+
+    def train(self, mode: bool = True) -> "PretrainedEncoder":
+        """Keep the model in evaluation mode: what is frozen drops nothing."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+
+def as_float(images: UInt8[Tensor, "B Y X C"]) -> Float[Tensor, "B C Y X"]:
+    """Turn pictures as they are stored, 0 to 255 with channels last, into what a model reads: [0, 1], channels first.
+
+    Raises TypeError for another dtype, ValueError for other axes.
+    """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be of dtype uint8, got {images.dtype}")
+    if images.ndim != 4:
+        raise ValueError(f"images must have four axes, (B, Y, X, C), got shape {tuple(images.shape)}")
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def _check_divisible(images, patch):
+    if images.ndim != 4 or images.shape[2] % patch or images.shape[3] % patch:
+        raise ValueError(f"images (B, C, Y, X) must have sides divisible by patch ({patch}), got {tuple(images.shape)}")

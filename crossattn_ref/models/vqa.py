@@ -1,0 +1,183 @@
+"""A model that answers questions about pictures, and three ways to bring question and picture together.
+
+A fusion takes the words of a question and a memory of patches and returns the words, having read the picture:
+CrossReading, JointReading (concatenation) and CoReading (co-attention) can stand in each other's place.
+
+Letters: B questions in a batch, H heads, Nq words, Nk patches, A answers, D model width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from crossattn_ref.models.blocks import DecoderLayer, EncoderLayer, LayerConfig, LearnedPositions
+from crossattn_ref.models.images import ImageConfig, ImageEncoder
+
+Words, Patches, Real = Float[Tensor, "B Nq D"], Float[Tensor, "B Nk D"], Bool[Tensor, "B Nq"]
+
+
+class CrossReading(nn.Module):
+    """Let the words read each other, then the patches: decoder layers without a causal mask."""
+
+    def __init__(self, layer: LayerConfig, n_layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(layer) for _ in range(n_layers))
+
+    def forward(self, words: Words, real: Real, patches: Patches) -> Float[Tensor, "B Nq D"]:
+        """Read the patches with the words; padded words are read by nobody."""
+        for layer in self.layers:
+            words = layer(words, patches, _keys(real))
+        return words
+
+    def weights(self, words: Words, real: Real, patches: Patches) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
+        """Compute where each word looks in the picture, layer by layer."""
+        found = []
+        for layer in self.layers:
+            attention, mask = layer.self_attention, _keys(real)
+            words = layer.around_self_attention(words, lambda x, a=attention, m=mask: a(x, mask=m))
+            found.append(layer.cross_attention.weights(layer.around_cross_attention.layer_norm(words), patches))
+            words = layer.around_cross_attention(words, lambda x, a=layer.cross_attention: a(x, patches))
+            words = layer.around_feed_forward(words, layer.feed_forward)
+        return tuple(found)
+
+
+class JointReading(nn.Module):
+    """Lay words and patches end to end, and let all read all: concatenation, and self-attention alone.
+
+    Source: Chen et al., UNITER (2020), section 3.1.
+    """
+
+    def __init__(self, layer: LayerConfig, n_layers: int):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(layer) for _ in range(n_layers))
+        self.is_patch = nn.Parameter(torch.randn(layer.d_model) * layer.d_model**-0.5)
+
+    def forward(self, words: Words, real: Real, patches: Patches) -> Float[Tensor, "B Nq D"]:
+        """Read words and patches with both; padded words are read by nobody."""
+        x, seen = self._joined(words, real, patches)
+        for layer in self.layers:
+            x = layer(x, seen)
+        return x[:, : words.shape[1]]
+
+    def weights(self, words: Words, real: Real, patches: Patches) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
+        """Compute where each word looks in the picture, layer by layer; the rest of each row went to the words."""
+        x, seen = self._joined(words, real, patches)
+        n, found = words.shape[1], []
+        for layer in self.layers:
+            all_of_it = layer.self_attention.weights(layer.around_self_attention.layer_norm(x), mask=seen)
+            found.append(all_of_it[:, :, :n, n:])
+            x = layer(x, seen)
+        return tuple(found)
+
+    def _joined(self, words, real, patches):
+        everything = torch.cat([real, real.new_ones(patches.shape[:2])], dim=1)
+        return torch.cat([words, patches + self.is_patch], dim=1), _keys(everything)
+
+
+class CoReading(nn.Module):
+    """Let words read patches and patches read words, side by side: co-attention, in both directions.
+
+    Source: Lu et al., ViLBERT (2019), section 3.1 and figure 2b.
+    """
+
+    def __init__(self, layer: LayerConfig, n_layers: int):
+        super().__init__()
+        self.of_words = nn.ModuleList(DecoderLayer(layer) for _ in range(n_layers))
+        self.of_patches = nn.ModuleList(DecoderLayer(layer) for _ in range(n_layers))
+
+    def forward(self, words: Words, real: Real, patches: Patches) -> Float[Tensor, "B Nq D"]:
+        """Read both ways; in each layer, both sides read what the other was before it."""
+        for of_words, of_patches in zip(self.of_words, self.of_patches, strict=True):
+            words, patches = of_words(words, patches, _keys(real)), of_patches(patches, words, None, _keys(real))
+        return words
+
+    def weights(self, words: Words, real: Real, patches: Patches) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
+        """Compute where each word looks in the picture, layer by layer."""
+        found = []
+        for of_words, of_patches in zip(self.of_words, self.of_patches, strict=True):
+            attention = of_words.self_attention
+            x = of_words.around_self_attention(words, lambda x, a=attention: a(x, mask=_keys(real)))
+            found.append(of_words.cross_attention.weights(of_words.around_cross_attention.layer_norm(x), patches))
+            words, patches = of_words(words, patches, _keys(real)), of_patches(patches, words, None, _keys(real))
+        return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswererConfig:
+    """What an answerer is made of: the sizes of its vocabulary and of its list of answers, and a fusion."""
+
+    n_words: int
+    n_answers: int
+    longest: int = 24
+    n_layers: int = 2
+    fusion: Callable[[LayerConfig, int], nn.Module] = CrossReading
+    image: ImageConfig = field(default_factory=ImageConfig)
+    layer: LayerConfig = field(default_factory=lambda: LayerConfig(d_model=64, n_heads=4, d_ff=128, dropout=0.0))
+
+
+class Answerer(nn.Module):
+    """Answer a question about a picture, out of a list of answers."""
+
+    def __init__(self, config: AnswererConfig):
+        super().__init__()
+        width = config.layer.d_model
+        self.image = ImageEncoder(config.image)
+        self.words = nn.Embedding(config.n_words, width)
+        self.positions = LearnedPositions(config.longest, width)
+        self.fusion = config.fusion(config.layer, config.n_layers)
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.n_answers))
+
+    def forward(
+        self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B A"]:
+        """Score every answer to a question of so many words; ValueError for a question without any."""
+        x, real = self._read(words, lengths)
+        x = self.norm(self.fusion(x, real, self.image(images)))
+        mean = (x * real[..., None]).sum(dim=1) / lengths[:, None]  # over the words alone, never over the padding
+        return self.out(mean)
+
+    def weights(
+        self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
+        """Compute where each word looks in the picture, layer by layer."""
+        return self.fusion.weights(*self._read(words, lengths), self.image(images))
+
+    def _read(self, words, lengths):
+        if (lengths < 1).any() or (lengths > words.shape[1]).any():
+            raise ValueError(
+                f"lengths must lie from 1 to {words.shape[1]}, the words of a question: {lengths.tolist()}"
+            )
+        real = torch.arange(words.shape[1], device=words.device) < lengths[:, None]
+        return self.words(words) + self.positions(words.shape[1]), real
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Count the numbers that training can change."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def as_large_as(config: AnswererConfig, n_parameters: int) -> AnswererConfig:
+    """Choose d_ff such that the model has as many parameters as wanted, as nearly as can be.
+
+    So fusions are compared at equal size: what a layer saves in attention it may spend on thinking.
+    Raises ValueError where even a d_ff of 1 is too large.
+    """
+
+    def size(d_ff):
+        with torch.device("meta"):
+            return count_parameters(Answerer(replace(config, layer=replace(config.layer, d_ff=d_ff))))
+
+    smallest, step = size(1), size(2) - size(1)
+    d_ff = 1 + round((n_parameters - smallest) / step)
+    if d_ff < 1:
+        raise ValueError(f"n_parameters ({n_parameters}) must be at least {smallest}, the size with a d_ff of 1")
+    return replace(config, layer=replace(config.layer, d_ff=d_ff))
+
+
+def _keys(real):
+    """Say that padding may not be read -> mask (B, 1, 1, Nk), True = may look."""
+    return real[:, None, None, :]

@@ -1,0 +1,255 @@
+"""Translation put together: a corpus, its words as numbers, a Translator, and what training needs to know of them.
+
+A run lies in a folder: the words (words.json), what the loop writes there, and at the end translator.safetensors,
+the weights that do best on the development split.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossattn_ref.data import corpora
+from crossattn_ref.data import translation as grammar
+from crossattn_ref.data.batches import Batch, bucketed, collate
+from crossattn_ref.data.subwords import Subwords
+from crossattn_ref.data.translation import Pair
+from crossattn_ref.data.vocabulary import Vocabulary
+from crossattn_ref.models import stored
+from crossattn_ref.models.translation import Translator, TranslatorConfig
+from crossattn_ref.train.history import History
+from crossattn_ref.train.loop import Plan, train
+from crossattn_ref.train.losses import cross_entropy
+
+SHIPPED = Path(__file__).parents[1] / "weights"
+
+Words = Vocabulary | Subwords
+Numbers = Sequence[tuple[list[int], list[int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a translator is made: its sizes (as for TranslatorConfig), its words, how it is trained.
+
+    n_subwords is the size of one vocabulary of pieces for both languages; without it, every word has a number, a
+    vocabulary for each language. n_tokens target tokens make a batch; smoothing is that of the labels.
+    """
+
+    sizes: Mapping
+    plan: Plan
+    n_tokens: int
+    smoothing: float = 0.1
+    n_subwords: int | None = None
+
+
+RECIPES = {
+    "glass-box": Recipe(  # one decoder layer, one cross head: its weights are all there is to look at
+        sizes={"d_model": 64, "d_ff": 128, "n_encoder_layers": 2, "n_decoder_layers": 1, "n_cross_heads": 1},
+        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=5e-3, schedule="linear", validate_every=400),
+        n_tokens=700,
+        smoothing=0.0,
+    ),
+    "standard": Recipe(
+        sizes={"d_model": 96, "d_ff": 192, "n_encoder_layers": 2, "n_decoder_layers": 2},
+        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=4e-3, schedule="linear", validate_every=400),
+        n_tokens=700,
+        smoothing=0.0,
+    ),
+    "text": Recipe(
+        sizes={"d_model": 160, "d_ff": 480, "n_encoder_layers": 3, "n_decoder_layers": 3, "dropout": 0.25},
+        n_tokens=2000,
+        n_subwords=6000,
+        plan=Plan(n_steps=4500, n_warmup=500, schedule="linear", validate_every=225),
+    ),
+}
+
+
+def corpus(data: str, *, src: str = "en", tgt: str = "de", folder: Path | None = None) -> dict[str, list[Pair]]:
+    """Find a corpus by its name ("grammar", "multi30k") or its folder -> its splits; "train" and "dev" are among them.
+
+    src and tgt are languages, for text alone; folder is where Multi30k lies already. Errors as data.corpora raises.
+    """
+    if data == "grammar":
+        return grammar.splits()
+    if data == "multi30k":
+        return corpora.multi30k(src=src, tgt=tgt, folder=folder)
+    return corpora.from_folder(Path(data), src=src, tgt=tgt)
+
+
+def words_of(pairs: Iterable[Pair], n_subwords: int | None) -> tuple[Words, Words]:
+    """Give numbers to the words of both languages, each its own, or to the pieces of both together."""
+    pairs = list(pairs)
+    if n_subwords is None:
+        return Vocabulary.of(pair.src for pair in pairs), Vocabulary.of(pair.tgt for pair in pairs)
+    shared = Subwords.learn((sentence for pair in pairs for sentence in (pair.src, pair.tgt)), size=n_subwords)
+    return shared, shared
+
+
+def new_translator(recipe: Recipe, words: tuple[Words, Words], *, seed: int) -> Translator:
+    """Make a translator with random weights, the same for the same seed."""
+    config = TranslatorConfig(
+        n_src_tokens=len(words[0]), n_tgt_tokens=len(words[1]), shared=words[0] is words[1], **recipe.sizes
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Translator(config)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A translator with its words, and what happened while it learnt."""
+
+    model: Translator
+    words: tuple[Words, Words]
+    history: History
+    about: Mapping = field(default_factory=dict)
+
+
+def learn(
+    recipe: Recipe,
+    splits: Mapping[str, Sequence[Pair]],
+    *,
+    seed: int = 0,
+    folder: Path | None = None,
+    device: str = "cpu",
+    about: Mapping | None = None,
+    measure: Callable[[Translator, tuple[Words, Words]], Mapping[str, float]] = lambda *_: {},
+    show: Callable = lambda *_: None,
+) -> Trained:
+    """Train a translator by a recipe; in a folder, so that it can be stopped and go on.
+
+    At the end, the average of the weights that were kept takes the place of the last ones, where it does better on the
+    development split. about is written beside the weights. measure finds what else validation shows.
+    """
+    words = _words(splits, recipe, folder)
+    model = new_translator(recipe, words, seed=seed).to(device)
+    numbers = {
+        name: [(words[0].encode(pair.src), words[1].encode(pair.tgt)) for pair in splits[name]]
+        for name in ("train", "dev")
+    }
+    task = Translation(
+        numbers["train"],
+        numbers["dev"],
+        n_tokens=recipe.n_tokens,
+        smoothing=recipe.smoothing,
+        seed=seed,
+        device=device,
+        measure=lambda model: measure(model, words),
+    )
+    about = {"model": asdict(model.config), "n_tokens": recipe.n_tokens, "smoothing": recipe.smoothing, **(about or {})}
+    history = train(model, task, replace(recipe.plan, seed=seed), folder=folder, about=about, show=show)
+    if folder and history.ended != "interrupted":
+        about |= {"seed": seed, "plan": asdict(recipe.plan), "dev": _choose(model.eval(), task, Path(folder))}
+        stored.write(model, Path(folder) / "translator.safetensors", about)
+    return Trained(model.eval(), words, history, about)
+
+
+def load(folder: Path, *, config: TranslatorConfig | None = None) -> Trained:
+    """Read what learn wrote into a folder; with a config, only a translator of exactly that.
+
+    Raises FileNotFoundError, or stored.Unreadable, where it is not whole, or of another configuration.
+    """
+    folder = Path(folder)
+    path = folder / "translator.safetensors"
+    weights, about = stored.read(path)
+    there, here = about["model"], asdict(config) if config else about["model"]
+    if differing := [
+        f"{name} is {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]
+    ]:
+        raise stored.Unreadable(f"{path} is of another configuration: {'; '.join(differing)}")
+    model = Translator(TranslatorConfig(**there))
+    stored.load(model, weights, source=str(path))
+    return Trained(model.eval(), _read_words(folder / "words.json"), History(), about)
+
+
+def shipped(name: str = "glass-box") -> Trained:
+    """Load a translator that comes with the package, trained on the grammar: its `about` says how, and how well."""
+    return load(SHIPPED / name)
+
+
+class Translation:
+    """What train.loop asks for: batches of similar lengths, mixed anew in every epoch, and the loss of one.
+
+    pairs are (source, target) numbers. Validation measures the loss per token of what is kept for it, without
+    smoothing, and whatever else `measure` finds, which is given the model.
+    """
+
+    def __init__(
+        self,
+        pairs: Numbers,
+        kept: Numbers,
+        *,
+        n_tokens: int = 1000,
+        smoothing: float = 0.1,
+        seed: int = 0,
+        device: str = "cpu",
+        measure: Callable[[nn.Module], Mapping[str, float]] = lambda _: {},
+    ):
+        self.pairs, self.kept = pairs, kept
+        self.n_tokens, self.smoothing, self.seed, self.device, self.measure = n_tokens, smoothing, seed, device, measure
+
+    def epoch(self, number: int) -> list[tuple[Tensor, ...]]:
+        """Mix the corpus, by the seed and the number of the epoch."""
+        return self._batches(self.pairs, np.random.default_rng([self.seed, number]))
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int]:
+        """Sum the loss of a batch over its tokens, EOS included."""
+        src, lengths, tgt, labels = batch
+        return cross_entropy(model(src, lengths, tgt), labels, smoothing=self.smoothing)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Measure the loss per token of what was kept."""
+        found = [
+            cross_entropy(model(src, lengths, tgt), labels)
+            for src, lengths, tgt, labels in self._batches(self.kept, None)
+        ]
+        loss = sum(total.item() for total, _ in found) / sum(count for _, count in found)
+        return {"loss": loss, **self.measure(model)}
+
+    def _batches(self, pairs, rng):
+        sizes = [(len(src), len(tgt)) for src, tgt in pairs]
+        batches = bucketed(sizes, n_tokens=self.n_tokens, rng=rng)
+        return [_tensors(collate([pairs[i] for i in batch]), self.device) for batch in batches]
+
+
+def _tensors(batch: Batch, device):
+    arrays = batch.src, batch.src_lengths, batch.tgt, batch.labels
+    return tuple(torch.from_numpy(array).to(device) for array in arrays)
+
+
+def _choose(model, task, folder):
+    """Leave in the model the average of the kept weights or the last ones, whichever do better -> how well."""
+    last = {name: weight.clone() for name, weight in stored.weights_of(model).items()}
+    kept = [stored.read(path)[0] for path in sorted(folder.glob("weights-*.safetensors"))]
+    with torch.no_grad():
+        before = task.validate(model)
+        stored.load(model, stored.average(kept), source="the average of what was kept")
+        after = task.validate(model)
+    if after["loss"] <= before["loss"]:
+        return {**after, "averaged": len(kept)}
+    stored.load(model, last)
+    return {**before, "averaged": 1}
+
+
+def _words(splits, recipe, folder):
+    """Number the words, once in a folder: who goes on there finds the same numbers."""
+    path = folder and Path(folder) / "words.json"
+    if path and path.exists():
+        return _read_words(path)
+    words = words_of(splits["train"], recipe.n_subwords)
+    if path:
+        stored.replace(path, json.dumps([side.as_json() for side in words], ensure_ascii=False).encode())
+    return words
+
+
+def _read_words(path):
+    src, tgt = (_words_from(text) for text in json.loads(path.read_text("utf-8")))
+    return src, src if src.as_json() == tgt.as_json() and isinstance(src, Subwords) else tgt
+
+
+def _words_from(text):
+    return Vocabulary.from_json(text) if text.startswith("[") else Subwords(text)

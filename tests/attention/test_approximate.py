@@ -1,0 +1,178 @@
+"""Approximations: exact where they should be, by hand where they are not, honest about masks."""
+
+import math
+
+import pytest
+import torch
+
+from crossattn_ref.attention import approximate, dense
+from crossattn_ref.attention.approximate import latents, linear, low_rank, quantise, quantised, segments, top_k
+from crossattn_ref.attention.inputs import Lengths
+from crossattn_ref.attention.multihead import MultiHeadAttention
+
+B, H, HKV, NQ, NK, DK, DV = 2, 6, 3, 5, 7, 11, 13
+SEEDS = torch.randn(4, DK, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+WAYS = {
+    "top_k": lambda *args: top_k(*args, n=3),
+    "linear": linear,
+    "latents": lambda *args: latents(*args, seeds=SEEDS),
+    "quantised": lambda *args: quantised(*args, bits=4),
+}
+
+
+def sequences(seed=3, *, n_kv_heads=HKV, n_keys=NK):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (B, H, NQ, DK), (B, n_kv_heads, n_keys, DK), (B, n_kv_heads, n_keys, DV)
+    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+
+
+def close(a, b, atol=1e-12):
+    torch.testing.assert_close(a, b, rtol=0, atol=atol)
+
+
+# Exact where nothing is left out
+
+
+def test_top_k_of_all_keys_is_attention():
+    q, k, v = sequences()
+    for mask in (None, Lengths(torch.tensor([3, 7])), torch.ones(NQ, NK, dtype=torch.bool).tril(-1)):
+        close(top_k(q, k, v, mask, n=NK), dense.attention(q, k, v, mask))
+        close(top_k(q, k, v, mask, n=100), dense.attention(q, k, v, mask))
+
+
+def test_a_segment_for_each_key_is_attention():
+    q, k, v = sequences()
+    close(low_rank(q, k, v, projection=segments(NK, NK).double()), dense.attention(q, k, v))
+
+
+def test_sharp_seeds_that_are_the_keys_themselves_give_attention():
+    q, k, v = sequences()
+    k = torch.eye(NK, DK, dtype=torch.float64).expand(B, HKV, NK, DK)
+    close(latents(q, k, v, seeds=1e4 * torch.eye(NK, DK)), dense.attention(q, k, v))
+
+
+def test_whole_numbers_that_fit_into_the_bits_are_read_exactly():
+    q, k, v = sequences()
+    k, v = (torch.randint(-127, 128, x.shape).double() for x in (k, v))
+    k[..., 0] = v[..., 0] = 127
+    close(quantised(q / 100, k, v, bits=8), dense.attention(q / 100, k, v), atol=1e-10)
+
+
+# By hand, where something is left out
+
+
+def test_top_one_carries_the_value_of_the_best_key_away():
+    q, k, v = sequences(n_kv_heads=H)
+    best = (q @ k.mT).argmax(dim=-1)
+    close(top_k(q, k, v, n=1), torch.take_along_dim(v, best[..., None], dim=2))
+
+
+def test_linear_is_the_average_by_the_products_of_features_written_out_key_by_key():
+    q, k, v = sequences(n_kv_heads=H)
+
+    def phi(x):
+        return torch.where(x > 0, x + 1, x.exp())
+
+    weights = torch.einsum("bhqd,bhkd->bhqk", phi(q), phi(k))
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    close(linear(q, k, v), weights @ v)
+
+
+def test_low_rank_attends_to_averages_of_neighbours():
+    q, k, v = sequences(n_keys=6)
+    pairs = [x.unflatten(2, (3, 2)).mean(dim=3) for x in (k, v)]
+    close(low_rank(q, k, v, projection=segments(3, 6).double()), dense.attention(q, *pairs))
+
+
+@pytest.mark.parametrize(("r", "n_keys"), [(1, 7), (3, 7), (5, 7), (7, 7)])
+def test_segments_average_each_key_once(r, n_keys):
+    rows = segments(r, n_keys)
+    torch.testing.assert_close(rows.sum(dim=1), torch.ones(r))
+    assert ((rows > 0).sum(dim=0) == 1).all()
+    lengths = (rows > 0).sum(dim=1)
+    assert lengths.max() - lengths.min() <= 1
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_rounding_errs_by_at_most_half_a_step_and_keeps_so_many_levels(bits):
+    x = sequences()[1]
+    numbers, scale = quantise(x, bits)
+    assert numbers.dtype == torch.int8
+    assert numbers.abs().max() == 2 ** (bits - 1) - 1
+    assert ((numbers * scale - x).abs() <= scale / 2 + 1e-12).all()
+    assert quantise(torch.zeros(3, 5), bits)[0].abs().max() == 0
+
+
+# Errors shrink as more is kept
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [lambda *a, n=n: top_k(*a, n=n) for n in (4, 16, 64)],
+        [lambda *a, b=b: quantised(*a, bits=b) for b in (2, 4, 8)],
+        [lambda *a, r=r: low_rank(*a, projection=segments(r, 64).double()) for r in (4, 32, 64)],
+    ],
+    ids=["top_k", "quantised", "low_rank"],
+)
+def test_the_error_falls_as_more_of_the_memory_is_kept(reads):
+    q, k, v = sequences(n_keys=64)
+    errors = [(read(q, k, v) - dense.attention(q, k, v)).norm().item() for read in reads]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 0.05
+
+
+# Masks and layers
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_masking_keys_equals_deleting_them_and_hidden_content_has_no_effect(way):
+    q, k, v = sequences()
+    mask = Lengths(torch.full((B,), 4))
+    out = WAYS[way](q, k, v, mask)
+    close(out, WAYS[way](q, k[:, :, :4], v[:, :, :4]), atol=1e-10)
+    k[:, :, 4:] = v[:, :, 4:] = 1e3
+    close(WAYS[way](q, k, v, mask), out, atol=1e-10)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_query_that_may_look_at_nothing_gets_zeros(way):
+    q, k, v = sequences()
+    out = WAYS[way](q, k, v, Lengths(torch.tensor([0, 4])))
+    assert (out[0] == 0).all()
+    assert (out[1] != 0).any()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_layer_takes_it_as_its_algorithm(way):
+    layer = MultiHeadAttention(6 * DK, 6, n_kv_heads=3, attend=WAYS[way]).double()
+    layer(torch.randn(2, 5, 6 * DK).double()).sum().backward()
+    assert layer.v_proj.weight.grad.abs().sum() > 0 or way == "quantised"
+
+
+Q, K, V = sequences()
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: top_k(Q, K, V, n=0), "n must be at least 1, got 0"),
+        (lambda: quantised(Q, K, V, bits=1), "bits must lie between 2 and 8, got 1"),
+        (lambda: segments(8, 7), r"r must be at most the number of keys \(7\), got 8"),
+        (lambda: low_rank(Q, K, V, projection=segments(3, 6).double()), r"each key \(Nk = 7\), got 6"),
+        (lambda: low_rank(Q, K, V, Lengths(torch.tensor([1, 1])), projection=segments(3, 7)), "mask must be None"),
+        (lambda: linear(Q, K, V, torch.ones(NQ, NK) > 0), "hide the same keys from all heads and queries"),
+        (lambda: latents(Q, K, V, torch.ones(NQ, NK) > 0, seeds=SEEDS), "hide the same keys"),
+    ],
+)
+def test_a_bad_call_is_told_the_name_the_rule_and_the_value(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_each_names_its_source_what_it_saves_and_where_it_errs():
+    for name in ("top_k", "linear", "low_rank", "latents", "quantised"):
+        words = getattr(approximate, name).__doc__
+        assert all(word in words for word in ("Source: ", "Saves ", "Errs ")), name
+    assert math.isclose(sum(segments(2, 4)[0]), 1)

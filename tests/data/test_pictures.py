@@ -1,0 +1,80 @@
+"""Picture files of every mode and size, and those that are none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossattn_ref.data import pictures
+from crossattn_ref.data.pictures import read_picture
+
+COLOUR = (200, 100, 40)
+
+
+def saved(tmp_path, image, name="picture.png", **options):
+    path = tmp_path / name
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("size", [(20, 20), (40, 20), (7, 31), (1, 1)])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
+def test_a_plain_picture_of_any_size_and_mode_keeps_its_colour(tmp_path, mode, size):
+    name = "picture.tif" if mode == "CMYK" else "picture.png"
+    plain = Image.new("RGB", size, COLOUR)
+    plain = plain.quantize(4) if mode == "P" else plain.convert(mode)
+    image = read_picture(saved(tmp_path, plain, name), side=13)
+    assert image.shape == (13, 13, 3)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - COLOUR).max() <= 2
+
+
+@pytest.mark.parametrize(("mode", "value"), [("L", 100), ("LA", (100, 255)), ("I;16", 100 * 257), ("1", 255)])
+def test_grey_in_8_and_in_16_bits_becomes_three_equal_channels(tmp_path, mode, value):
+    image = read_picture(saved(tmp_path, Image.new(mode, (9, 9), value)), side=9)
+    assert (image == (255 if mode == "1" else 100)).all()
+
+
+def test_what_is_transparent_becomes_white_and_what_is_half_so_is_mixed(tmp_path):
+    picture = np.zeros((2, 2, 4), np.uint8)
+    picture[0, 0, 3], picture[1, 1, 3] = 255, 128
+    image = read_picture(saved(tmp_path, Image.fromarray(picture)), side=2)
+    assert image[..., 0].tolist() == [[0, 255], [255, 127]]
+
+
+def test_the_middle_of_a_longer_side_is_kept(tmp_path):
+    picture = np.zeros((4, 12, 3), np.uint8)
+    picture[:, 4:8] = 255
+    assert (read_picture(saved(tmp_path, Image.fromarray(picture)), side=4) == 255).all()
+
+
+def test_a_photograph_is_turned_as_its_camera_was_held(tmp_path):
+    picture = np.zeros((6, 6, 3), np.uint8)
+    picture[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    image = read_picture(saved(tmp_path, Image.fromarray(picture), exif=exif), side=6)
+    assert (image[5] == 255).all()
+    assert not image[:5].any()
+
+
+def test_a_corrupt_file_is_named(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.random.default_rng(0).integers(256, size=(50, 50, 3), dtype=np.uint8)))
+    whole = path.read_bytes()
+    for content in (b"", b"no picture at all", whole[: len(whole) // 2], whole[:60]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"picture.png is not a picture that can be read .*PNG or JPEG"):
+            read_picture(path, side=9)
+
+
+def test_a_missing_file_a_folder_and_a_side_of_nothing_are_refused(tmp_path):
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(FileNotFoundError, match="path must name a picture file"):
+            read_picture(path, side=9)
+    with pytest.raises(ValueError, match="side must be at least 1, got 0"):
+        read_picture(tmp_path, side=0)
+
+
+def test_a_picture_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGEST", 99)
+    with pytest.raises(ValueError, match="10 x 10: make it smaller"):
+        read_picture(saved(tmp_path, Image.new("RGB", (10, 10))), side=9)

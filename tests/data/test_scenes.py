@@ -1,0 +1,123 @@
+"""Pictures: every object looks like itself alone, in its own cell, and one who sees the pixels sees them all."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from crossattn_ref.data import scenes
+from crossattn_ref.data.scenes import COMBINATIONS, HELD_OUT, SEEN, SIZES, Object, draw_held_out, draw_scene, render
+from tests.data.seer import see
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(17)
+
+
+def plainly(scene):
+    return sorted((thing.row, thing.column, thing.colour, thing.shape, thing.size) for thing in scene)
+
+
+def seen(image):
+    return sorted((t["row"], t["column"], t["colour"], t["shape"], t["size"]) for t in see(image))
+
+
+def test_a_picture_of_one_square_is_worked_out_by_hand():
+    image = render([(Object("red", "square", "small", 1, 2),)])[0]
+    assert image.dtype == np.uint8
+    inside = np.zeros((48, 48), bool)
+    inside[12 + 3 : 12 + 9, 24 + 3 : 24 + 9] = True
+    assert (image[inside] == scenes.COLOURS["red"]).all()
+    assert (image[~inside] == scenes.BACKGROUND).all()
+
+
+def test_all_attributes_together_give_36_pictures_that_differ_by_far(rng):
+    kinds = list(itertools.product(COMBINATIONS, SIZES))
+    images = render([(Object(*pair, size, 2, 1),) for pair, size in kinds]).astype(float)
+    assert len(images) == 36
+    for one, other in itertools.combinations(range(36), 2):
+        distance = np.abs(images[one] - images[other]).sum() / 255
+        assert distance > 2.5, (kinds[one], kinds[other])
+
+
+def test_edges_are_smooth_and_cover_the_area_of_the_shape():
+    for size, radius in (("small", 3.0), ("large", 5.0)):
+        areas = {shape: scenes.coverage(shape, size).sum() for shape in scenes.SHAPES}
+        assert areas["square"] == pytest.approx(4 * radius**2)
+        assert areas["circle"] == pytest.approx(np.pi * radius**2, rel=0.01)
+        assert areas["triangle"] == pytest.approx(2 * radius**2, rel=0.03)
+    partly = scenes.coverage("circle", "large")
+    assert ((partly > 0) & (partly < 1)).sum() > 15
+
+
+def test_one_who_reads_the_pixels_sees_every_object_through_noise_and_dimmed_light(rng):
+    drawn = [draw_scene(rng, combinations=COMBINATIONS) for _ in range(300)]
+    images = render(drawn, rng)
+    wrong = [number for number, scene in enumerate(drawn) if seen(images[number]) != plainly(scene)]
+    assert wrong == []
+
+
+def test_an_object_changes_the_pixels_of_its_own_cell_alone():
+    empty = render([()])[0].astype(int)
+    for cell, pair, size in itertools.product(range(16), COMBINATIONS[:3], SIZES):
+        thing = Object(*pair, size, *divmod(cell, 4))
+        changed = (render([(thing,)])[0].astype(int) != empty).any(-1)
+        cells = {4 * (y // 12) + x // 12 for y, x in np.argwhere(changed)}
+        assert cells == {thing.cell} == {cell}
+
+
+def test_a_scene_has_two_to_four_objects_in_cells_of_their_own_and_all_that_is_allowed_occurs(rng):
+    drawn = [draw_scene(rng) for _ in range(600)]
+    assert {len(scene) for scene in drawn} == {2, 3, 4}
+    assert all(len({thing.cell for thing in scene}) == len(scene) for scene in drawn)
+    assert {(thing.colour, thing.shape) for scene in drawn for thing in scene} == set(SEEN)
+    assert {thing.cell for scene in drawn for thing in scene} == set(range(16))
+    assert len(SEEN) + len(HELD_OUT) == 18
+
+
+def test_held_out_scenes_hold_a_held_out_object_and_mirrored_scenes_no_new_one(rng):
+    assert all(scenes.holds_held_out(draw_held_out(rng)) for _ in range(50))
+    for scene in (draw_scene(rng) for _ in range(50)):
+        assert not scenes.holds_held_out(scene)
+        assert not scenes.holds_held_out(scenes.mirrored(scene))
+
+
+def test_a_mirrored_scene_is_the_mirrored_picture(rng):
+    drawn = [draw_scene(rng) for _ in range(7)]
+    np.testing.assert_array_equal(render(map(scenes.mirrored, drawn)), render(drawn)[:, :, ::-1])
+
+
+def test_the_same_seed_draws_the_same_pictures():
+    first, second = (render([draw_scene(rng)], rng) for rng in (np.random.default_rng(5), np.random.default_rng(5)))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_half_named_objects_have_a_colour_between_the_named_ones_or_no_shape(rng):
+    scene = (Object("red", "square", "large", 0, 0), Object("blue", "triangle", "small", 2, 3))
+    kinds = set()
+    for _ in range(60):
+        loosened = scenes.half_named(rng, scene, share=1.0)
+        image = render([loosened])[0].astype(float)
+        for thing in loosened:
+            cell = image[12 * thing.row : 12 * thing.row + 12, 12 * thing.column : 12 * thing.column + 12]
+            covered = (cell != scenes.BACKGROUND).any(-1)
+            if thing.paint:
+                kinds.add("paint")
+                nearest = min(np.abs(np.subtract(thing.paint, colour)).sum() for colour in scenes.COLOURS.values())
+                assert nearest > 25
+                assert (covered == (scenes.coverage(thing.shape, thing.size) > 0)).all()
+            else:
+                kinds.add("speckle")
+                assert (cell[covered] == scenes.COLOURS[thing.colour]).all()
+                assert covered.any(0).sum() <= 2 * {"small": 3, "large": 5}[thing.size]
+    assert kinds == {"paint", "speckle"}
+
+
+def test_half_named_scenes_never_hold_a_held_out_pair_and_a_share_of_none_changes_nothing(rng):
+    drawn = [draw_scene(rng) for _ in range(200)]
+    assert [scenes.half_named(rng, scene, share=0.0) for scene in drawn] == drawn
+    for scene in drawn:
+        loosened = scenes.half_named(rng, scene, share=1.0)
+        assert not scenes.holds_held_out(loosened)
+        assert all((thing.colour, thing.shape) in SEEN for thing in loosened)

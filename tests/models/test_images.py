@@ -1,0 +1,140 @@
+"""Pictures as memories: patches by hand and against torch's unfold, stems, positions, the encoder, a stored encoder."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from crossattn_ref.models.blocks import LayerConfig
+from crossattn_ref.models.images import (
+    ConvStem,
+    ImageConfig,
+    ImageEncoder,
+    PatchStem,
+    PretrainedEncoder,
+    as_float,
+    patchify,
+)
+
+B, C, P, R, K, D = 2, 3, 5, 7, 11, 13
+LAYER = LayerConfig(d_model=22, n_heads=2, d_ff=17, dropout=0.0)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_patches_of_a_small_picture_are_worked_out_by_hand():
+    picture = torch.arange(24.0).reshape(1, 1, 4, 6)
+    expected = [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11], [12, 13, 18, 19], [14, 15, 20, 21], [16, 17, 22, 23]]
+    assert patchify(picture, 2)[0].tolist() == expected
+
+
+def test_patches_are_those_of_torchs_unfold():
+    images = drawn(B, C, R * P, K * P)
+    torch.testing.assert_close(patchify(images, P), functional.unfold(images, P, stride=P).mT, rtol=0, atol=0)
+
+
+def test_the_patch_stem_is_a_convolution_whose_windows_do_not_overlap():
+    stem = PatchStem(D, patch=P, channels=C)
+    images = drawn(B, C, R * P, K * P)
+    expected = functional.conv2d(images, stem.project.weight.view(D, C, P, P), stem.project.bias, stride=P)
+    torch.testing.assert_close(stem(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("patch", [1, 3, 8, 12])
+def test_the_convolutional_stem_makes_one_vector_for_each_patch(patch):
+    images = drawn(B, C, 3 * patch, 5 * patch)
+    assert ConvStem(D, patch=patch, channels=C)(images).shape == (B, D, 3, 5)
+
+
+@pytest.mark.parametrize("stem", [PatchStem, ConvStem])
+def test_a_changed_pixel_changes_its_own_patch_and_only_neighbours_of_a_convolution(stem):
+    made, images = stem(D, patch=12), drawn(1, 3, 60, 48)
+    changed = images.clone()
+    changed[0, :, 30, 18] += 5  # in the middle of patch (2, 1)
+    moved = (made(changed) - made(images)).abs().amax(dim=(0, 1)) > 1e-6
+    assert moved[2, 1]
+    near = torch.zeros_like(moved)
+    near[1:4, 0:3] = True
+    assert not (moved & ~near).any()
+    assert stem is ConvStem or moved.sum() == 1
+
+
+def test_without_layers_the_memory_is_the_stem_plus_rows_and_columns():
+    encoder = ImageEncoder(ImageConfig(side=15, patch=5, stem=PatchStem, n_layers=0, layer=LAYER))
+    images = drawn(B, 3, 15, 15)
+    projected = encoder.stem.project(patchify(images, 5))
+    places = torch.stack([encoder.rows[n // 3] + encoder.columns[n % 3] for n in range(9)])
+    torch.testing.assert_close(encoder(images), encoder.norm(projected + places))
+
+
+def test_the_same_patch_in_another_place_gets_another_row():
+    encoder = ImageEncoder(ImageConfig(side=15, patch=5, stem=PatchStem, n_layers=1, layer=LAYER))
+    memory = encoder(torch.full((1, 3, 15, 15), 0.5))[0]
+    assert torch.pdist(memory).min() > 1e-3
+
+
+def test_gradients_reach_every_parameter():
+    encoder = ImageEncoder(ImageConfig(side=24, patch=12, layer=LAYER))
+    encoder(drawn(B, 3, 24, 24)).square().sum().backward()
+    assert not [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+
+
+@pytest.mark.parametrize("shape", [(B, 3, 24, 25), (B, 1, 24, 24), (B, 3, 48, 48), (B, 4, 24, 24)])
+def test_pictures_of_another_size_or_with_alpha_are_refused(shape):
+    encoder = ImageEncoder(ImageConfig(side=24, patch=12, layer=LAYER))
+    with pytest.raises(ValueError, match=r"images must be \(B, C, Y, X\)"):
+        encoder(drawn(*shape))
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"side \(48\) must be a multiple of patch \(7\)"):
+        ImageConfig(side=48, patch=7)
+    with pytest.raises(ValueError, match="n_layers must be at least 0, got -1"):
+        ImageConfig(n_layers=-1)
+    with pytest.raises(ValueError, match=r"divisible by patch \(5\)"):
+        patchify(drawn(B, C, 10, 12), 5)
+
+
+def test_stored_pictures_become_floats_from_0_to_1_with_channels_first(shapes_unchecked):
+    stored = torch.from_numpy(np.array([[[[0, 51, 255]], [[255, 0, 102]]]], np.uint8))  # (1, 2, 1, 3)
+    expected = torch.tensor([[[[0.0], [1.0]], [[0.2], [0.0]], [[1.0], [0.4]]]])
+    torch.testing.assert_close(as_float(stored), expected)
+    with pytest.raises(TypeError, match="dtype uint8"):
+        as_float(stored.float())
+    with pytest.raises(ValueError, match="four axes"):
+        as_float(stored[0])
+
+
+@pytest.fixture
+def stored_encoder(tmp_path):
+    """A folder with a vision transformer of random weights, as from_pretrained reads it."""
+    transformers = pytest.importorskip("transformers", reason="pip install crossattn-ref[parity]")
+    config = transformers.ViTConfig(
+        hidden_size=22, num_hidden_layers=1, num_attention_heads=2, intermediate_size=17, image_size=24, patch_size=8
+    )
+    model = transformers.ViTModel(config, add_pooling_layer=False).eval()
+    model.save_pretrained(tmp_path)
+    return tmp_path, model
+
+
+def test_a_stored_encoder_is_read_from_a_folder_and_stays_frozen(stored_encoder):
+    folder, model = stored_encoder
+    encoder = PretrainedEncoder(folder).train()
+    images = torch.rand(B, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    memory = encoder(images)
+    assert memory.shape == (B, 1 + 9, encoder.d_memory)
+    torch.testing.assert_close(memory, model(pixel_values=2 * images - 1).last_hidden_state)
+    assert not [p for p in encoder.parameters() if p.requires_grad]
+    assert not encoder.model.training
+
+
+def test_a_stored_encoder_takes_pictures_of_any_size(stored_encoder):
+    assert PretrainedEncoder(stored_encoder[0])(torch.rand(B, 3, 48, 48)).shape == (B, 10, 22)
+
+
+def test_a_folder_without_a_model_is_refused_and_nothing_is_fetched(tmp_path):
+    pytest.importorskip("transformers", reason="pip install crossattn-ref[parity]")
+    with pytest.raises(FileNotFoundError, match=r"must hold config\.json"):
+        PretrainedEncoder(tmp_path / "nowhere")

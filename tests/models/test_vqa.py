@@ -1,0 +1,131 @@
+"""The answerer and its fusions: padding, own pictures, weights, equal sizes, errors."""
+
+import pytest
+import torch
+
+from crossattn_ref.models.blocks import LayerConfig
+from crossattn_ref.models.images import ImageConfig
+from crossattn_ref.models.vqa import (
+    Answerer,
+    AnswererConfig,
+    CoReading,
+    CrossReading,
+    JointReading,
+    as_large_as,
+    count_parameters,
+)
+
+B, N, V, A = 2, 7, 11, 5
+LAYER = LayerConfig(d_model=26, n_heads=2, d_ff=17, dropout=0.0)
+FUSIONS = pytest.mark.parametrize("fusion", [CrossReading, JointReading, CoReading])
+LENGTHS = torch.tensor([N, 4])
+
+
+def config(fusion, **options):
+    image = ImageConfig(side=36, patch=12, layer=LAYER)
+    return AnswererConfig(n_words=V, n_answers=A, longest=13, fusion=fusion, image=image, layer=LAYER, **options)
+
+
+def made(fusion):
+    torch.manual_seed(0)
+    return Answerer(config(fusion)).eval()
+
+
+def drawn():
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(B, 3, 36, 36, generator=generator), torch.randint(3, V, (B, N), generator=generator)
+
+
+@FUSIONS
+def test_what_stands_in_the_padding_has_no_effect_and_neither_has_its_amount(fusion):
+    model, (images, words) = made(fusion), drawn()
+    scores = model(images, words, LENGTHS)
+    other = words.clone()
+    other[1, 4:] = 3
+    torch.testing.assert_close(model(images, other, LENGTHS), scores)
+    longer = torch.cat([words, words], dim=1)[:, :12]
+    torch.testing.assert_close(model(images, longer, LENGTHS), scores)
+    alone = model(images[1:], words[1:, :4], LENGTHS[1:])
+    torch.testing.assert_close(alone, scores[1:])
+
+
+@FUSIONS
+def test_every_real_word_and_the_own_picture_count(fusion):
+    model, (images, words) = made(fusion), drawn()
+    scores = model(images, words, LENGTHS)
+    for place in range(4):
+        changed = words.clone()
+        changed[:, place] = (changed[:, place] - 2) % (V - 3) + 3
+        assert (model(images, changed, LENGTHS) - scores).abs().amax(dim=1).min() > 1e-6
+    other = images.clone()
+    other[0] = 1 - other[0]
+    moved = (model(other, words, LENGTHS) - scores).abs().amax(dim=1)
+    assert moved[0] > 1e-6
+    assert moved[1] < 1e-6
+
+
+@FUSIONS
+def test_weights_say_where_each_word_looks_in_the_picture(fusion):
+    model, (images, words) = made(fusion), drawn()
+    weights = model.weights(images, words, LENGTHS)
+    assert [w.shape for w in weights] == [(B, 2, N, 9)] * 2
+    totals = torch.stack(weights).sum(-1)
+    if fusion is JointReading:  # the rest of each row went to the words
+        assert totals.max() < 1
+        assert totals.min() > 0
+    else:
+        torch.testing.assert_close(totals, torch.ones_like(totals))
+
+
+def test_weights_of_the_second_layer_are_those_that_its_attention_uses():
+    """Recomputed from what each second layer was given, for every fusion."""
+    for fusion in (CrossReading, CoReading):
+        model, (images, words) = made(fusion), drawn()
+        layers = model.fusion.layers if fusion is CrossReading else model.fusion.of_words
+        seen = []
+        hook = layers[1].cross_attention.register_forward_hook(lambda _, args, out, seen=seen: seen.append(args))
+        model(images, words, LENGTHS)
+        hook.remove()
+        expected = layers[1].cross_attention.weights(seen[0][0], seen[0][1])
+        torch.testing.assert_close(model.weights(images, words, LENGTHS)[1], expected)
+
+
+def test_weights_of_concatenation_are_the_columns_of_the_patches_behind_the_words():
+    """A patch of a joint memory lies behind the words: what its column says is what changing its value moves."""
+    model, (images, words) = made(JointReading), drawn()
+    layer, seen = model.fusion.layers[0].self_attention, []
+    hook = layer.register_forward_hook(lambda _, args, kwargs, out: seen.append((args, kwargs)), with_kwargs=True)
+    model(images, words, LENGTHS)
+    hook.remove()
+    (x,), kwargs = seen[0]
+    whole = layer.weights(x, mask=kwargs["mask"])
+    torch.testing.assert_close(model.weights(images, words, LENGTHS)[0], whole[:, :, :N, -9:])
+    assert not whole[1, :, :, 4:N].any()  # the padded words of the second question, in front of the patches
+
+
+@FUSIONS
+def test_gradients_reach_every_parameter_that_counts(fusion):
+    model, (images, words) = made(fusion), drawn()
+    model(images, words, LENGTHS).square().sum().backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    last = {name for name in without if name.startswith("fusion.of_patches.1")}  # nobody reads the patches once more
+    keys = {name for name in without if name.endswith("k_proj.bias")}  # a bias of all keys shifts all scores alike
+    assert without <= last | keys, without - last - keys
+
+
+def test_fusions_are_made_as_large_as_each_other():
+    wanted = count_parameters(Answerer(config(CrossReading)))
+    for fusion in (JointReading, CoReading):
+        wide = LayerConfig(d_model=26, n_heads=2, d_ff=3, dropout=0.0)
+        size = wanted if fusion is JointReading else 2 * wanted
+        near = as_large_as(AnswererConfig(**{**vars(config(fusion)), "layer": wide}), size)
+        assert count_parameters(Answerer(near)) == pytest.approx(size, rel=0.01)
+    with pytest.raises(ValueError, match=r"n_parameters \(10\) must be at least"):
+        as_large_as(config(CrossReading), 10)
+
+
+@pytest.mark.parametrize("lengths", [[N, 0], [N + 1, 4], [-1, 4]])
+def test_an_empty_question_or_one_longer_than_its_words_is_refused(lengths):
+    model, (images, words) = made(CrossReading), drawn()
+    with pytest.raises(ValueError, match=f"lengths must lie from 1 to {N}"):
+        model(images, words, torch.tensor(lengths))
