@@ -48,14 +48,21 @@ class Recipe:
 
 RECIPES = {
     "glass-box": Recipe(  # one decoder layer, one cross head: its weights are all there is to look at
-        sizes={"d_model": 64, "d_ff": 128, "n_encoder_layers": 2, "n_decoder_layers": 1, "n_cross_heads": 1},
-        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=5e-3, schedule="linear", validate_every=400),
+        sizes={
+            "d_model": 64,
+            "d_ff": 128,
+            "n_encoder_layers": 2,
+            "n_decoder_layers": 1,
+            "n_cross_heads": 1,
+            "norm": "post",
+        },
+        plan=Plan(n_steps=2000, n_warmup=200, schedule="linear", validate_every=500),
         n_tokens=700,
         smoothing=0.0,
     ),
     "standard": Recipe(
-        sizes={"d_model": 96, "d_ff": 192, "n_encoder_layers": 2, "n_decoder_layers": 2},
-        plan=Plan(n_steps=1600, n_warmup=100, peak_rate=4e-3, schedule="linear", validate_every=400),
+        sizes={"d_model": 96, "d_ff": 192, "n_encoder_layers": 2, "n_decoder_layers": 2, "norm": "post"},
+        plan=Plan(n_steps=2000, n_warmup=200, schedule="linear", validate_every=500),
         n_tokens=700,
         smoothing=0.0,
     ),
