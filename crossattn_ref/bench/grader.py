@@ -34,6 +34,7 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
     encoder,  # noqa: F401
     encoder_layer,  # noqa: F401
     exercises,
+    gpu_efficiency,  # noqa: F401
     heads,  # noqa: F401
     latent_resampler,  # noqa: F401
     long_memories,  # noqa: F401

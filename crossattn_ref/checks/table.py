@@ -29,6 +29,7 @@ EXERCISES = {
     "bridges": ("LatentResampler", "gated_layer", "media_mask"),
     "cost": ("roofline", "predict_doubling"),
     "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
+    "gpu-efficiency": ("split_keys", "ragged", "audit"),
     "long-memories": ("error_budget",),
 }
 
