@@ -68,8 +68,8 @@ def measure(
     folder = records.ROOT / "_build" / "grader" if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(cores(), initializer=_one_thread) as pool:
-        for one, wanted in (("numpy", "array"), ("torch", "tensor")):
-            chosen = [name for name in names if find(name).wanted == wanted]
+        for one in ("numpy", "torch"):
+            chosen = [name for name in names if (find(name).wanted == "tensor") == (one == "torch")]
             if chosen and case in (None, one):
                 yield from _case(pool, one, chosen, seeds, folder)
 

@@ -91,3 +91,10 @@ def test_what_was_found_with_another_check_does_not_count(tmp_path, monkeypatch)
     monkeypatch.setattr(grader.records, "code_of", lambda files: "another code" if files else "")
     list(grader.measure(names=[NAME], seeds=(3,), folder=tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_every_exercise_belongs_to_a_part(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(grader, "_case", lambda pool, case, names, *_: seen.extend(names) or ())
+    list(grader.measure(folder=tmp_path))
+    assert sorted(seen) == sorted(grader.exercises())
