@@ -1,13 +1,10 @@
-"""Forward in Triton: every tile of queries meets the keys, tile after tile, and where keys are split, parts are combined.
+"""Forward in Triton: a tile of queries meets the keys, tile after tile; where keys are split, the parts are combined.
 
-The query heads that share a head of keys are rows of one tile: with G = H / Hkv, row r of a pair (sample, key head)
-is query r mod Nq of its head r div Nq. So grouped heads read their keys once, and a short query fills a tile.
-Scores are in base 2, exp(x) = exp2(x log2 e): one multiplication is folded into the scale. Only the last tiles of
-a loop know masks. Strides come in units of UNIT numbers, so that the compiler sees 16-byte loads for every shape,
-and positions are multiplied by them in 64 bits.
+Scores are in base 2, exp(x) = exp2(x log2 e): the factor is folded into the scale. Only the last tiles of a loop
+know masks; those before them are loaded and summed without.
 
 Letters: B samples, H heads of the queries, Hkv heads of keys and values, Nq queries, Nk keys, Dk and Dv widths.
-Source: Dao, FlashAttention-2 (2023), algorithm 1; Milakov & Gimelshein (2018) for the running softmax.
+Source: Dao, FlashAttention-2 (2023), algorithm 1; the split: Dao et al., Flash-Decoding (2023).
 """
 
 import math
@@ -18,46 +15,18 @@ import triton.language as tl
 from torch import Tensor
 
 from crossattn_ref.attention.fused import tiles
-
-LOG2E = tl.constexpr(1.4426950408889634)
-BOTTOM_RIGHT = tl.constexpr(2)
-SIZES = ["n_kv_heads", "n_queries", "n_keys", "n_splits", "split_size"]
-
-
-@triton.jit
-def count_ends(ends_ptr, sample, n_keys):
-    """Return how many keys of a sample are real."""
-    if ends_ptr is None:
-        return n_keys
-    return tl.load(ends_ptr + sample).to(tl.int32)
-
-
-@triton.jit
-def reach(query, end, n_queries, CAUSAL: tl.constexpr):
-    """Return the last key that each query may look at, padding aside; below 0 where there is none."""
-    if CAUSAL == BOTTOM_RIGHT:
-        return query + (end - n_queries)
-    return query
-
-
-@triton.jit
-def offsets(row, n_queries, stride_h, stride_n, UNIT: tl.constexpr, GROUPS: tl.constexpr):
-    """Return where the rows of a pair start, in numbers from the first query of its first head."""
-    if GROUPS == 1:
-        return row.to(tl.int64) * stride_n * UNIT
-    return ((row // n_queries).to(tl.int64) * stride_h + (row % n_queries).to(tl.int64) * stride_n) * UNIT
-
-
-@triton.jit
-def load_rows(ptr, offset, real, WIDTH: tl.constexpr, BLOCK: tl.constexpr, HIDDEN: tl.constexpr):
-    """Load rows of WIDTH numbers into a tile BLOCK wide; only where HIDDEN are there rows that are not real, read as 0."""
-    column = tl.arange(0, BLOCK)
-    place = ptr + offset[:, None] + column[None, :]
-    if HIDDEN:
-        return tl.load(place, mask=real[:, None] & (column < WIDTH)[None, :], other=0.0)
-    if WIDTH < BLOCK:
-        return tl.load(place, mask=(column < WIDTH)[None, :], other=0.0)
-    return tl.load(place)
+from crossattn_ref.attention.fused.places import (
+    LOG2E,
+    SIZES,
+    count_ends,
+    hide,
+    load_rows,
+    locate,
+    offsets,
+    span,
+    start_of,
+    store_rows,
+)
 
 
 @triton.jit
@@ -72,10 +41,7 @@ def _meet(
     key = load_rows(k_ptr, offset * stride_kn * UNIT, real, DK, BLOCK_DK, HIDDEN)
     scores = tl.dot(query, tl.trans(key), input_precision="ieee")  # (BLOCK_Q, BLOCK_K)
     if HIDDEN:
-        seen = real[None, :]
-        if CAUSAL:
-            seen = seen & (column[None, :] <= last[:, None])
-        scores = tl.where(seen, scores, -float("inf"))
+        scores = hide(scores, real, column, last, CAUSAL)
     higher = tl.maximum(top, tl.max(scores, 1) * scale)
     shift = tl.where(higher == -float("inf"), 0.0, higher)  # exp2(-inf - 0) is 0, and exp2(-inf + inf) NaN
     exp, rescale = tl.exp2(scores * scale - shift[:, None]), tl.exp2(top - shift)
@@ -96,51 +62,35 @@ def read_kernel(
 ):  # fmt: skip
     """Let one tile of rows read one part of its keys; write their average and the log of their sum, in base 2."""
     n_rows = GROUPS * n_queries
-    n_tiles = tl.cdiv(n_rows, BLOCK_Q)
-    tile, part = tl.program_id(0) % n_tiles, tl.program_id(0) // n_tiles
-    split, pair = part % n_splits, part // n_splits
-    sample, head = (pair // n_kv_heads).to(tl.int64), (pair % n_kv_heads).to(tl.int64)
-
+    tile, split, pair, part = locate(tl.cdiv(n_rows, BLOCK_Q), n_splits)
     row = tile * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    q_ptr += (sample * stride_qb + head * GROUPS * stride_qh) * UNIT
+    q_ptr += start_of(pair, n_kv_heads, stride_qb, stride_qh, UNIT, GROUPS)
     q_offset = offsets(row, n_queries, stride_qh, stride_qn, UNIT, GROUPS)
     query = load_rows(q_ptr, q_offset, row < n_rows, DK, BLOCK_DK, True)
 
-    first = split * split_size
-    end = count_ends(ends_ptr, sample, n_keys)
+    first, end = split * split_size, count_ends(ends_ptr, pair, n_kv_heads, n_keys)
     stop = tl.minimum(end, first + split_size)
-    whole, last = stop, row
-    if CAUSAL:
-        last = reach(tl.minimum(row, n_rows - 1) % n_queries, end, n_queries, CAUSAL)
-        stop = tl.minimum(stop, tl.max(last, 0) + 1)
-        whole = tl.minimum(stop, tl.min(last, 0) + 1)
-    whole = first + tl.maximum(whole - first, 0) // BLOCK_K * BLOCK_K  # up to here no tile hides anything
-
-    k_ptr += (sample * stride_kb + head * stride_kh) * UNIT
-    v_ptr += (sample * stride_vb + head * stride_vh) * UNIT
+    whole, stop, last = span(row, n_rows, n_queries, first, stop, end, CAUSAL, BLOCK_K)
+    k_ptr += start_of(pair, n_kv_heads, stride_kb, stride_kh, UNIT, 1)
+    v_ptr += start_of(pair, n_kv_heads, stride_vb, stride_vh, UNIT, 1)
     top = tl.full([BLOCK_Q], -float("inf"), tl.float32)
     total, summed = tl.zeros([BLOCK_Q], tl.float32), tl.zeros([BLOCK_Q, BLOCK_DV], tl.float32)
-    scale *= LOG2E
     for start in range(first, whole, BLOCK_K):
         top, total, summed = _meet(
-            query, k_ptr, v_ptr, stride_kn, stride_vn, start, stop, last, top, total, summed, scale,
+            query, k_ptr, v_ptr, stride_kn, stride_vn, start, stop, last, top, total, summed, scale * LOG2E,
             CAUSAL, DK, DV, UNIT, BLOCK_K, BLOCK_DK, BLOCK_DV, False,
         )  # fmt: skip
     for start in tl.range(whole, stop, BLOCK_K, num_stages=1):
         top, total, summed = _meet(
-            query, k_ptr, v_ptr, stride_kn, stride_vn, start, stop, last, top, total, summed, scale,
+            query, k_ptr, v_ptr, stride_kn, stride_vn, start, stop, last, top, total, summed, scale * LOG2E,
             CAUSAL, DK, DV, UNIT, BLOCK_K, BLOCK_DK, BLOCK_DV, True,
         )  # fmt: skip
 
-    # An empty sum: a part of it must weigh nothing when combined (-inf), the whole of it nothing in backward (+inf).
+    # An empty sum: a part of the keys must weigh nothing when combined (-inf), all of them nothing in backward (+inf).
     empty = tl.where(n_splits == 1, float("inf"), -float("inf"))
     safe = tl.where(total == 0, 1.0, total)
-    n_pairs = tl.num_programs(0) // (n_tiles * n_splits)
-    place = (split.to(tl.int64) * n_pairs + pair) * n_rows + row
-    column = tl.arange(0, BLOCK_DV)
-    out = (summed / safe[:, None]).to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + place[:, None] * DV + column[None, :], out, (row < n_rows)[:, None] & (column < DV)[None, :])
-    tl.store(logs_ptr + place, tl.where(total == 0, empty, top + tl.log2(safe)), row < n_rows)
+    store_rows(out_ptr, part * n_rows + row, summed / safe[:, None], row < n_rows, DV, BLOCK_DV)
+    tl.store(logs_ptr + part * n_rows + row, tl.where(total == 0, empty, top + tl.log2(safe)), row < n_rows)
 
 
 @triton.jit(do_not_specialize=["n_places", "n_splits"])
@@ -153,10 +103,9 @@ def combine_kernel(
     top, total, summed = -float("inf"), 0.0, tl.zeros([BLOCK_DV], tl.float32)
     for start in range(0, n_splits, BLOCK_SPLITS):
         split = start + tl.arange(0, BLOCK_SPLITS)
-        places = split.to(tl.int64) * n_places + place
-        logs = tl.load(part_logs_ptr + places, split < n_splits, other=-float("inf"))
-        real = (split < n_splits)[:, None] & (column < DV)[None, :]
-        part = tl.load(parts_ptr + places[:, None] * DV + column[None, :], real, other=0.0)
+        offset = split.to(tl.int64) * n_places + place
+        logs = tl.load(part_logs_ptr + offset, split < n_splits, other=-float("inf"))
+        part = load_rows(parts_ptr, offset * DV, split < n_splits, DV, BLOCK_DV, True)
         higher = tl.maximum(top, tl.max(logs, 0))
         shift = tl.where(higher == -float("inf"), 0.0, higher)
         weight, rescale = tl.exp2(logs - shift), tl.exp2(top - shift)
@@ -171,38 +120,33 @@ def combine_kernel(
 INTERPRETED = not isinstance(read_kernel, triton.JITFunction)
 
 
-def read(q: Tensor, k: Tensor, v: Tensor, ends: Tensor | None, causal: int, n_splits: int | None = None):
+def read(
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor | None, causal: int, n_splits: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Launch the forward pass -> out (B, H, Nq, Dv), logs (B, H, Nq): log2 of the sum of exp(score), +inf if empty.
 
     ends (B,) integers, the number of real keys of each sample; causal 0, 1 (top-left) or 2 (bottom-right).
     """
     q, k, v = (tiles.rowwise(x) for x in (q, k, v))
-    out, logs = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype, device=q.device), _logs(q, 1)[0]
+    out, logs = _room(q, v, q.dtype)
     if not out.numel() or not k.shape[2]:
         return out.zero_(), logs.fill_(math.inf)
-    (batch, n_heads, n_queries, dk), (_, n_kv_heads, n_keys, dv) = q.shape, v.shape
-    n_rows, n_pairs = n_heads // n_kv_heads * n_queries, batch * n_kv_heads
-    tile = tiles.choose(tiles.FORWARD, n_rows, q.dtype, (dk, dv))
-    n_programs, n_blocks = n_pairs * triton.cdiv(n_rows, tile.queries), triton.cdiv(n_keys, tile.keys)
-    n_splits = n_splits or tiles.count_splits(n_programs, n_blocks, q.device, tile.per_sm)
-    parts, part_logs = out, logs
-    if n_splits > 1:
-        parts = torch.empty(n_splits, *out.shape, dtype=torch.float32, device=q.device)
-        part_logs = _logs(q, n_splits)
+    cut = tiles.cut(tiles.FORWARD, q, v)
+    n_splits = n_splits or tiles.count_splits(cut.pairs * cut.row_tiles, cut.key_tiles, q.device, cut.tile.per_sm)
+    parts, part_logs = (out, logs) if n_splits == 1 else _room(q, v, torch.float32, n_splits)
     unit = tiles.unit(q, k, v)
-    read_kernel[(n_programs * n_splits,)](
-        q, k, v, ends, parts, part_logs, *(s for x in (q, k, v) for s in tiles.strides(x, unit)),
-        n_kv_heads, n_queries, n_keys, n_splits, triton.cdiv(n_blocks, n_splits) * tile.keys, 1 / math.sqrt(dk),
-        GROUPS=n_heads // n_kv_heads, CAUSAL=causal, DK=dk, DV=dv, UNIT=unit, BLOCK_Q=tile.queries, BLOCK_K=tile.keys,
-        BLOCK_DK=tiles.block(dk), BLOCK_DV=tiles.block(dv), num_warps=tile.warps, num_stages=tile.stages,
+    read_kernel[(cut.pairs * cut.row_tiles * n_splits,)](
+        q, k, v, ends, parts, part_logs, *tiles.strides(unit, q, k, v),
+        k.shape[1], q.shape[2], k.shape[2], n_splits, triton.cdiv(cut.key_tiles, n_splits) * cut.tile.keys,
+        1 / math.sqrt(q.shape[3]), CAUSAL=causal, UNIT=unit, **cut.constants,
     )  # fmt: skip
     if n_splits > 1:
-        n_places = n_pairs * n_rows
-        combine_kernel[(n_places,)](
-            parts, part_logs, out, logs, n_places, n_splits, dv, tiles.block(dv), BLOCK_SPLITS=16, num_warps=4
+        combine_kernel[(logs.numel(),)](
+            parts, part_logs, out, logs, logs.numel(), n_splits, v.shape[3], tiles.block(v.shape[3]), BLOCK_SPLITS=16
         )
     return out, logs
 
 
-def _logs(q, n_splits):
-    return torch.empty(n_splits, *q.shape[:3], dtype=torch.float32, device=q.device)
+def _room(q, v, dtype, *lead):
+    out = torch.empty(*lead, *q.shape[:3], v.shape[3], dtype=dtype, device=q.device)
+    return out, torch.empty(out.shape[:-1], dtype=torch.float32, device=q.device)

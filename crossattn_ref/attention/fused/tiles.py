@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 SMS_WITHOUT_GPU = 132  # the interpreter cuts as an H200 would
+ROWS = 32  # whose answers are multiplied with their gradients at once
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,33 @@ def unit(*tensors: torch.Tensor) -> int:
     return numbers if aligned else 1
 
 
-def strides(tensor: torch.Tensor, in_units_of: int) -> tuple[int, int, int]:
-    """Return the strides of samples, heads and positions, in units: so the kernel knows what divides them."""
-    return tuple(stride // in_units_of for stride in tensor.stride()[:3])
+def strides(unit: int, *tensors: torch.Tensor) -> list[int]:
+    """Return the strides of samples, heads and positions in units: so the kernel knows what divides them."""
+    return [stride // unit for tensor in tensors for stride in tensor.stride()[:3]]
 
 
 def rowwise(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor whose last axis is dense, copied only where it is not."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A problem cut with a tile: pairs (sample, key head), tiles of rows and of keys in each, and kernel constants."""
+
+    tile: Tile
+    pairs: int
+    row_tiles: int
+    key_tiles: int
+    constants: dict
+
+
+def cut(table: dict, q: torch.Tensor, v: torch.Tensor) -> Cut:
+    """Cut a problem with queries (B, H, Nq, Dk) and values (B, Hkv, Nk, Dv) by a table."""
+    (batch, n_heads, n_queries, dk), (_, n_kv_heads, n_keys, dv) = q.shape, v.shape
+    groups = n_heads // n_kv_heads
+    tile = choose(table, groups * n_queries, q.dtype, (dk, dv))
+    constants = {"GROUPS": groups, "DK": dk, "DV": dv, "BLOCK_DK": block(dk), "BLOCK_DV": block(dv)}
+    constants |= {"BLOCK_Q": tile.queries, "BLOCK_K": tile.keys, "num_warps": tile.warps, "num_stages": tile.stages}
+    row_tiles, key_tiles = math.ceil(groups * n_queries / tile.queries), math.ceil(n_keys / tile.keys)
+    return Cut(tile, batch * n_kv_heads, row_tiles, key_tiles, constants)
