@@ -94,8 +94,9 @@ def test_masks_of_every_kind_grouped_heads_and_parts_spill_nothing_either(name, 
 
 def test_a_new_shape_asks_for_no_new_binary():
     """What a launch is compiled for: types, and what it knows of pointers; of sizes and strides it knows nothing."""
-    for kernel, _ in KERNELS.values():
+    for kernel in (*(kernel for kernel, _ in KERNELS.values()), forward.combine_kernel, backward.inner_kernel):
         for parameter in kernel.params:
             if parameter.is_constexpr or parameter.name.endswith("_ptr") or parameter.name == "scale":
                 continue
-            assert parameter.do_not_specialize or parameter.annotation_type == "i64", parameter.name
+            assert parameter.do_not_specialize, parameter.name
+            assert parameter.name.startswith("stride") == (parameter.annotation_type == "i64")

@@ -31,7 +31,7 @@ from crossattn_ref.attention.fused.places import (
 )
 
 
-@triton.jit(do_not_specialize=["n_kv_heads", "n_queries"])
+@triton.jit(do_not_specialize=SIZES)
 def inner_kernel(
     grad_out_ptr, out_ptr, logs_ptr, inner_ptr,
     stride_gb: "i64", stride_gh: "i64", stride_gn: "i64", n_kv_heads, n_queries,
@@ -157,8 +157,11 @@ def to_keys_kernel(
     tile, split, pair, part = locate(tl.cdiv(n_keys, BLOCK_K), n_splits)
 
     end = count_ends(ends_ptr, pair, n_kv_heads, n_keys)
+    seen = end  # keys behind it are padding, or lie in the future of every query
+    if CAUSAL:
+        seen = tl.minimum(end, reach(n_queries - 1, end, n_queries, CAUSAL) + 1)
     column = tile * BLOCK_K + tl.arange(0, BLOCK_K)
-    real, offset = column < end, column.to(tl.int64)
+    real, offset = column < seen, column.to(tl.int64)
     k_ptr += start_of(pair, n_kv_heads, stride_kb, stride_kh, UNIT, 1)
     v_ptr += start_of(pair, n_kv_heads, stride_vb, stride_vh, UNIT, 1)
     key = load_rows(k_ptr, offset * stride_kn * UNIT, real, DK, BLOCK_DK, True)
@@ -166,7 +169,7 @@ def to_keys_kernel(
 
     # Rows from start to stop look at some key of the tile; those from whole to stop_whole at all of them, with no tail.
     start = split * split_size
-    stop = tl.where(tile * BLOCK_K < end, tl.minimum(n_rows, start + split_size), start)
+    stop = tl.where(tile * BLOCK_K < seen, tl.minimum(n_rows, start + split_size), start)
     whole = start
     if CAUSAL:
         if GROUPS == 1:

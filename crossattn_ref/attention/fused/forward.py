@@ -93,7 +93,7 @@ def read_kernel(
     tl.store(logs_ptr + part * n_rows + row, tl.where(total == 0, empty, top + tl.log2(safe)), row < n_rows)
 
 
-@triton.jit(do_not_specialize=["n_places", "n_splits"])
+@triton.jit(do_not_specialize=SIZES)
 def combine_kernel(
     parts_ptr, part_logs_ptr, out_ptr, logs_ptr, n_places, n_splits,
     DV: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_SPLITS: tl.constexpr,

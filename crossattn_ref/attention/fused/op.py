@@ -4,9 +4,13 @@ Letters: B samples in a batch, H heads of the queries, Hkv heads of keys and val
 Dk width of a query or key, Dv width of a value.
 """
 
+import subprocess
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from triton.runtime.errors import TritonError
 
 from crossattn_ref.attention.fused.backward import send_back
 from crossattn_ref.attention.fused.forward import INTERPRETED, read
@@ -60,10 +64,23 @@ def _check_runnable(q, k, v):
         raise RuntimeError(f"fused.attention needs q on a GPU, got device {q.device}; {remedy}")
 
 
+@contextmanager
+def _naming_another(device):
+    """Say what runs instead where Triton cannot: an old driver, too little shared memory, no C compiler to launch with."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (TritonError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        remedy = "chunked.attention runs there"
+        raise RuntimeError(f"fused.attention cannot run its kernels on {device} ({error}); {remedy}") from error
+
+
 @torch.library.custom_op("crossattn::fused_attention", mutates_args=())
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, ends: Tensor | None, causal: int) -> tuple[Tensor, Tensor]:
     """Compute (out (B, H, Nq, Dv), logs (B, H, Nq)) for ends (B,) keys; causal as the number of its word in CAUSAL."""
-    return read(q, k, v, ends, causal)
+    with _naming_another(q.device):
+        return read(q, k, v, ends, causal)
 
 
 @fused_attention.register_fake
@@ -76,7 +93,8 @@ def fused_attention_backward(
     grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logs: Tensor, ends: Tensor | None, causal: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradients of q, k and v."""
-    return send_back(grad_out, q, k, v, out, logs, ends, causal)
+    with _naming_another(q.device):
+        return send_back(grad_out, q, k, v, out, logs, ends, causal)
 
 
 @fused_attention_backward.register_fake

@@ -25,9 +25,9 @@ class Tile:
 
 # (rows up to, bytes of a number, widest block of a head): tile. The first entry that fits is taken.
 FORWARD = {
-    (16, 2, 64): Tile(16, 128, 4, 3, 4),
+    (16, 2, 64): Tile(16, 128, 4, 3, 2),
     (16, 2, 128): Tile(16, 64, 4, 3, 2),
-    (16, 2, 256): Tile(16, 32, 4, 3, 2),
+    (16, 2, 256): Tile(16, 32, 4, 2, 2),
     (64, 2, 64): Tile(64, 64, 4, 3, 2),
     (64, 2, 128): Tile(64, 64, 4, 3, 1),
     (64, 2, 256): Tile(64, 32, 4, 3, 1),
