@@ -3,7 +3,8 @@
 A suite is a module of this package, named as the suite with _ for -. It offers measure(), which yields Measurements,
 PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor. It may offer PARTS,
 callables by name that yield Measurements: then each can be measured alone. One whose cases belong to another suite
-names that as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else.
+names that as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else: when
+all of it is there, or, where a module says AS_IT_GOES, from its first case on, so that nothing measured is lost.
 """
 
 import datetime
@@ -16,6 +17,7 @@ from crossattn_ref.bench import measure
 
 SUITES = {
     "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
+    "attention-gpu": "ways to compute attention on a GPU, ours and torch's: time, memory, the floor, what was refused",
     "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
@@ -46,13 +48,20 @@ def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -
     if part is not None and part not in parts:
         raise ValueError(f"part must be one of {', '.join(parts) or 'none'} in {suite}, got {part!r}")
     command = f"crossattn bench {suite}" + (f" --part {part}" if part else "")
-    found = []
+    found, as_it_goes = [], getattr(module, "AS_IT_GOES", False)
     for measurement in parts[part]() if part else module.measure():
+        if as_it_goes and found and found[-1].case != measurement.case:
+            _replace(found, folder)
         found.append(_record(suite, name, module, measurement, command))
         yield found[-1]
-    into = getattr(module, "SUITE", suite)
+    _replace(found, folder)
+
+
+def _replace(found, folder):
+    """Put what a command has found in the place of what it found before."""
     measured = {(record.case, record.metric) for record in found}
-    others = [r for r in records.read(into, folder) if r.command != command and (r.case, r.metric) not in measured]
+    before = records.read(found[0].suite, folder)
+    others = [r for r in before if r.command != found[0].command and (r.case, r.metric) not in measured]
     records.replace([*others, *found], folder, whole=True)
 
 
