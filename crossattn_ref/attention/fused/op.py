@@ -1,0 +1,97 @@
+"""The torch op: attention as torch.compile and autograd see it, and what it refuses.
+
+Letters: B samples in a batch, H heads of the queries, Hkv heads of keys and values, Nq queries, Nk keys,
+Dk width of a query or key, Dv width of a value.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from crossattn_ref.attention.fused.backward import send_back
+from crossattn_ref.attention.fused.forward import INTERPRETED, read
+from crossattn_ref.attention.inputs import Lengths, check_sequences
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+WIDEST = 256
+CAUSAL = {None: 0, "top-left": 1, "bottom-right": 2}
+
+
+def attention(
+    q: Float[Tensor, "B H Nq Dk"],
+    k: Float[Tensor, "B Hkv Nk Dk"],
+    v: Float[Tensor, "B Hkv Nk Dv"],
+    mask: Bool[Tensor, "..."] | Lengths | None = None,
+) -> Float[Tensor, "B H Nq Dv"]:
+    """Compute dense.attention in one kernel, without its weights: the same answer, the same gradients.
+
+    The mask is None or Lengths: the kernel reads no key behind a length, and writes no mask out.
+    Where queries are few and keys many, the keys are split among more programs, whose parts are then combined.
+    Inputs need not be contiguous; float16, bfloat16 and float32 are summed in float32; widths go up to 256.
+    A query that may look at nothing gets zeros and has zero gradients, and what nobody may see has no effect.
+    With causal Lengths, a NaN that some queries see may reach others of their block, as 0 * NaN is NaN.
+    Gradients of gradients are not to be had: RuntimeError.
+
+    Raises as dense.attention does, and names chunked.attention where it cannot run: TypeError for a boolean mask
+    and for other dtypes, ValueError for wider heads, RuntimeError without a GPU that Triton can use.
+    Source: Dao, FlashAttention-2 (2023), algorithms 1 and 2; the split: Dao et al., Flash-Decoding (2023).
+    """
+    check_sequences(q, k, v)
+    _check_runnable(q, k, v)
+    if mask is None:
+        return fused_attention(q, k, v, None, 0)[0]
+    if not isinstance(mask, Lengths):
+        found = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be Lengths or None, got {found}; chunked.attention and dense.attention take masks")
+    mask.check(q.shape[0], k.shape[2])
+    return fused_attention(q, k, v, mask.keys.to(q.device), CAUSAL[mask.causal])[0]
+
+
+def _check_runnable(q, k, v):
+    if q.dtype not in DTYPES:
+        raise TypeError(f"q must be float16, bfloat16 or float32, got {q.dtype}; chunked.attention takes it")
+    widest = max(q.shape[-1], v.shape[-1])
+    if widest > WIDEST:
+        raise ValueError(f"the widths Dk and Dv must be at most {WIDEST}, got {widest}; chunked.attention takes it")
+    if not q.device == k.device == v.device:
+        raise ValueError(f"q, k and v must lie on one device, got {q.device}, {k.device} and {v.device}")
+    if q.device.type != ("cpu" if INTERPRETED else "cuda"):
+        remedy = "chunked.attention runs there (or set TRITON_INTERPRET=1 before the import, to test on a CPU)"
+        raise RuntimeError(f"fused.attention needs q on a GPU, got device {q.device}; {remedy}")
+
+
+@torch.library.custom_op("crossattn::fused_attention", mutates_args=())
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, ends: Tensor | None, causal: int) -> tuple[Tensor, Tensor]:
+    """Compute (out (B, H, Nq, Dv), logs (B, H, Nq)) for ends (B,) keys; causal as the number of its word in CAUSAL."""
+    return read(q, k, v, ends, causal)
+
+
+@fused_attention.register_fake
+def _(q, k, v, ends, causal):
+    return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+@torch.library.custom_op("crossattn::fused_attention_backward", mutates_args=())
+def fused_attention_backward(
+    grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logs: Tensor, ends: Tensor | None, causal: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the gradients of q, k and v."""
+    return send_back(grad_out, q, k, v, out, logs, ends, causal)
+
+
+@fused_attention_backward.register_fake
+def _(grad_out, q, k, v, out, logs, ends, causal):
+    return tuple(x.new_empty(x.shape) for x in (q, k, v))
+
+
+def _remember(ctx, inputs, output):
+    q, k, v, ends, ctx.causal = inputs
+    ctx.save_for_backward(q, k, v, *output, ends)
+
+
+def _backward(ctx, grad_out, _):
+    q, k, v, out, logs, ends = ctx.saved_tensors
+    return *fused_attention_backward(grad_out, q, k, v, out, logs, ends, ctx.causal), None, None
+
+
+fused_attention.register_autograd(_backward, setup_context=_remember)
