@@ -1,7 +1,7 @@
 """Ways to compute attention on a GPU, side by side: ours, torch's backends by name, FlexAttention, packed memories.
 
 The parts, the most telling first, each of which can be measured alone (gpu_rows, beam_step and shape_stream say how).
-Each measures the ceilings of the GPU beside its rows, and what is written is kept if a later one breaks off.
+Each measures the ceilings of the GPU beside its rows. A row is a list of lines, recorded before the next is measured.
 
 Letters: B samples, H heads, Nq queries, Nk keys, D width of each.
 """
@@ -19,7 +19,6 @@ from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.cost import Shape
 
 PACKAGES = ("numpy", "torch", "triton")
-AS_IT_GOES = True
 
 
 def lengths(law: str, B: int, Nk: int, *, seed: int = 0) -> tuple[int, ...]:
@@ -57,7 +56,7 @@ EVERYDAY = (
     _row(64, 12, 32, 257, 64, ways=tuple(WAYS)),  # an image, read by a Q-Former
 )
 
-PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
+PARTS: dict[str, Callable[[], Iterator[list[Measurement]]]] = {
     "decode": functools.partial(gpu_rows.measure, "decode", DECODE),
     "ragged": functools.partial(gpu_rows.measure, "ragged", RAGGED),
     "short": functools.partial(gpu_rows.measure, "short", SHORT),
@@ -74,7 +73,7 @@ def hardware() -> dict[str, str | int]:
     return gpu.hardware()
 
 
-def measure() -> Iterator[Measurement]:
+def measure() -> Iterator[list[Measurement]]:
     """Measure every part. Raises ValueError where there is no GPU."""
     for part in PARTS.values():
         yield from part()

@@ -146,13 +146,13 @@ WAYS = {
 }
 
 
-def exact(x: Inputs, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Tensor]:
-    """Compute attention in float64 by the formula, for some pairs of a sample and a head: (Nq, D) each."""
+def exact(x: Inputs, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[Tensor]]:
+    """Compute attention in float64 by the formula, for some pairs of a sample and a head: one tensor (Nq, D) each."""
     found = {}
     for b, h in places:
         end = x.k.shape[2] if x.lengths is None else int(x.lengths[b])
         q, k, v = x.q[b, h].double(), x.k[b, h, :end].double(), x.v[b, h, :end].double()
-        found[b, h] = (q @ k.T / q.shape[-1] ** 0.5).softmax(dim=-1) @ v
+        found[b, h] = ((q @ k.T / q.shape[-1] ** 0.5).softmax(dim=-1) @ v,)
     return found
 
 
@@ -173,7 +173,7 @@ def exact_gradients(x: Inputs, grad_out: Tensor, places: Sequence[tuple[int, int
 
 @cache
 def _compiled():
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention)
 
 
 def _blocks(lengths, n_queries, n_keys):

@@ -156,16 +156,16 @@ def measure(
     device: torch.device | None = None,
     attends: Mapping[str, Callable] | None = None,
     samples: int = SAMPLES,
-) -> Iterator[Measurement]:
+) -> Iterator[list[Measurement]]:
     """Measure the ceilings, then a whole step with memories copied and with beams folded, early and late in a text."""
     device, size = device or gpu.needed(), size or Size()
     measured, machine = gpu.ceilings_of(device)
-    yield from lines.ceilings(part, measured)
+    yield list(lines.ceilings(part, measured))
     attends = attends or {"default": dense.attention, "fused": backends.fused_attention}
     step = folded(size, device)
     for n in written:
         steps = _steps(shortened(step, n), size.width, attends)
-        yield from _whole_steps(part, replace(size, n_written=n), steps, machine, device, samples)
+        yield list(_whole_steps(part, replace(size, n_written=n), steps, machine, device, samples))
 
 
 def _fill(module, generator):
@@ -202,7 +202,8 @@ def _whole_steps(part, size, steps, machine, device, samples):
     for way, times in timed.items():
         count = size.bytes(folded=way.startswith("folded"))
         about = {"part": part, "bytes": count, "ceilings": lines.ceilings_of(part)}
-        yield lines.figure(f"{name}/{way}", "median_us", "us", times, **about, **ready[way].noted)
+        seen = gpu.kernels(ready[way].call, device)
+        yield lines.figure(f"{name}/{way}", "median_us", "us", times, **about, **ready[way].noted, kernels=seen)
         yield lines.figure(f"{name}/{way}", "floor_us", "us", [1e6 * count / machine.bandwidth], **about)
         yield lines.figure(f"{name}/{way}", "peak_bytes", "byte", [float(ready[way].peak)], **about)
         yield lines.figure(f"{name}/{way}", "error", "1", [ready[way].error], **about)
@@ -218,8 +219,7 @@ def _ready_step(step, exact, device):
     error = float((answer.double() - exact).norm() / exact.norm())
     if not error <= WORST:
         raise ValueError(f"wrong: the error against float64 is {error:.3g}, allowed are {WORST}")
-    peak, seen = gpu.peak(step, device), gpu.kernels(step, device)
-    turn = gpu.turn([step], device)
-    noted = {"kernels": seen, "timer": turn.how, "calls": turn.n, "l2": "cold"}
+    peak, turn = gpu.peak(step, device), gpu.turn([step], device)
     memories = sum(memory.keys.nbytes + memory.values.nbytes for memory in step.memories)
-    return Ready(turn, error, peak, noted | {"memory_bytes": memories})
+    noted = {"timer": turn.how, "calls": turn.n, "l2": "cold", "memory_bytes": memories}
+    return Ready(step, turn, error, peak, noted)

@@ -188,12 +188,13 @@ def _stopwatch(run, device):
 
 def _recorded(calls):
     """Record calls as a graph; None where one of them asks the GPU for something meanwhile, which a graph cannot."""
-    graph = torch.cuda.CUDAGraph()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
         with torch.cuda.graph(graph):
             for call in calls:
                 call()
     except RuntimeError:
+        torch.cuda.set_stream(stream)  # the recording's own stream is left only where it ends well
         torch.cuda.synchronize()
         return None
     return graph

@@ -9,7 +9,7 @@ Letters: B samples, H heads, Nq queries, Nk keys, D width of each.
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -48,19 +48,20 @@ class Row:
 
 def measure(
     part: str, those: Sequence[Row], *, device: torch.device | None = None, samples: int = SAMPLES
-) -> Iterator[Measurement]:
-    """Measure the ceilings, then every way on every row."""
+) -> Iterator[list[Measurement]]:
+    """Measure the ceilings, then every way on every row, and yield the lines of each."""
     device = device or gpu.needed()
     measured, machine = gpu.ceilings_of(device)
-    yield from lines.ceilings(part, measured)
+    yield list(lines.ceilings(part, measured))
     for row in those:
-        yield from _one(part, row, machine, device, samples)
+        yield list(_one(part, row, machine, device, samples))
 
 
 @dataclass(frozen=True)
 class Ready:
     """A way that has answered a row rightly, and what was noted on the way."""
 
+    call: Callable[[], object]
     turn: gpu.Turn
     error: float
     peak: int
@@ -70,25 +71,25 @@ class Ready:
 def _one(part, row, machine, device, samples):
     torch.compiler.reset()  # what was compiled for other rows would count towards a limit of this one
     sets = [backends.draw(row.shape, device, seed) for seed in range(gpu.n_sets(device, row.counts["bytes"]))]
-    ready, refused = {}, {}
+    expected, ready, refused = _expected(row, sets[0]), {}, {}
     for name in row.ways:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                ready[name] = _ready(WAYS[name], row, sets, device)
+                ready[name] = _ready(WAYS[name], row, sets, expected, device)
             except Exception as error:  # noqa: BLE001 whatever a way raises is what its line says
                 refused[name] = lines.reason(error, said)
     timed = dict(zip(ready, gpu.timed([one.turn for one in ready.values()], device, samples=samples), strict=True))
     for name, times in timed.items():
-        yield from _figures(part, row, name, ready[name], times, machine)
+        yield from _figures(part, row, name, ready[name], times, machine, gpu.kernels(ready[name].call, device))
     for name, reason in refused.items():
         yield lines.refused(f"{row.name}/{name}", reason, part)
     yield from lines.ratios(part, row.name, timed, "fused")
     lines.report(row.name, timed, refused, _floor(row, machine))
 
 
-def _ready(way, row, sets, device):
-    """Prepare a way on every set, see that it is right on the first, and look at what it takes and runs."""
+def _ready(way, row, sets, expected, device):
+    """Prepare a way on every set, see that it is right on the first, and look at what it takes."""
     start = time.perf_counter()
     prepared = [way(x) for x in sets]
     gpu.synchronize(device)
@@ -99,18 +100,12 @@ def _ready(way, row, sets, device):
     answer = calls[0]()
     gpu.synchronize(device)
     first = time.perf_counter() - start
-    error = _error(row, sets[0], answer)
+    error = _error(row, answer, expected)
     del answer
-    calls[-1]()
-    noted = {
-        "kernels": gpu.kernels(calls[-1], device),
-        "first_call_s": first,
-        "preparing_s": preparing,
-        "sets": len(sets),
-    }
     peak = gpu.peak(calls[-1], device)
     turn = gpu.turn(calls, device, record=not row.backward)
-    return Ready(turn, error, peak, noted | {"timer": turn.how, "calls": turn.n, "l2": "cold"})
+    noted = {"first_call_s": first, "preparing_s": preparing, "sets": len(sets), "l2": "cold"}
+    return Ready(calls[-1], turn, error, peak, noted | {"timer": turn.how, "calls": turn.n})
 
 
 def _backward(prepared, x):
@@ -131,23 +126,25 @@ def _poison(x):
     [torch.full_like(tensor, float("nan")) for tensor in (x.q, x.k, x.v) for _ in range(2)]
 
 
-def _error(row, x, answer):
-    """Compare with float64, the first and last head of every sample -> the error, relative in the norm.
+def _expected(row, x):
+    """Compute what is to come out, in float64, for the first and last head of every sample: tuples of tensors."""
+    places = sorted({(b, h) for b in range(row.shape.B) for h in (0, row.shape.H - 1)})
+    return backends.exact_gradients(x, _sent(x), places) if row.backward else backends.exact(x, places)
+
+
+def _error(row, answer, expected):
+    """Compare with float64 -> the error, relative in the norm, the largest where there are several tensors.
 
     Raises ValueError for an answer that is not finite throughout, or too far off.
     """
     answers = [_heads_first(one, row.shape) for one in (answer if row.backward else [answer])]
     if not all(bool(one.isfinite().all()) for one in answers):
         raise ValueError("wrong: the answer is not finite everywhere, on memory that held NaN before")
-    places = sorted({(b, h) for b in range(row.shape.B) for h in (0, row.shape.H - 1)})
-    expected = backends.exact_gradients(x, _sent(x), places) if row.backward else backends.exact(x, places)
-    off = [0.0] * len(answers)
-    size = [0.0] * len(answers)
-    for (b, h), those in expected.items():
-        for i, one in enumerate(those if row.backward else [those]):
-            off[i] += float((answers[i][b, h].double() - one).square().sum())
-            size[i] += float(one.square().sum())
-    worst = max((one / other) ** 0.5 for one, other in zip(off, size, strict=True))
+    worst = 0.0
+    for i, one in enumerate(answers):
+        found = torch.stack([one[place].double() for place in expected])
+        right = torch.stack([those[i] for those in expected.values()])
+        worst = max(worst, float((found - right).norm() / right.norm()))
     if not worst <= WORST[row.shape.dtype]:
         raise ValueError(f"wrong: the error against float64 is {worst:.3g}, allowed are {WORST[row.shape.dtype]}")
     return worst
@@ -158,11 +155,12 @@ def _heads_first(tensor, shape):
     return tensor.unflatten(0, (shape.B, -1)).transpose(1, 2) if tensor.ndim == 3 else tensor
 
 
-def _figures(part, row, way, ready, times, machine):
+def _figures(part, row, way, ready, times, machine, kernels):
     case = f"{row.name}/{way}"
     about = {"part": part, "ceilings": lines.ceilings_of(part), "pass": "backward" if row.backward else "forward"}
     about |= {"law": row.law, "shape": asdict(row.shape)} | row.counts
-    yield lines.figure(case, "median_us", "us", [round(one, 3) for one in times], **about, **ready.noted)
+    times = [round(one, 3) for one in times]
+    yield lines.figure(case, "median_us", "us", times, **about, **ready.noted, kernels=kernels)
     yield lines.figure(case, "floor_us", "us", [_floor(row, machine)], **about)
     yield lines.figure(case, "peak_bytes", "byte", [float(ready.peak)], part=part)
     yield lines.figure(case, "error", "1", [ready.error], part=part)

@@ -64,7 +64,7 @@ def measure(
     n: int = N_SHAPES,
     device: torch.device | None = None,
     dtype: str = "bfloat16",
-) -> Iterator[Measurement]:
+) -> Iterator[list[Measurement]]:
     """Measure the first calls of a stream of shapes, each way for so many seconds at most."""
     device, found, refused, name = device or gpu.needed(), {}, {}, f"stream of {n} shapes"
     for way, seconds in (ways or PATIENCE).items():
@@ -73,12 +73,11 @@ def measure(
             start, *found[way] = stream(way, n, device=device.type, dtype=dtype, seconds=seconds)
         except ChildProcessError as error:
             refused[way] = str(error)
-            yield lines.refused(case, refused[way], part)
+            yield [lines.refused(case, refused[way], part)]
             continue
-        yield lines.figure(case, "start_us", "us", [start], part=part)
-        if found[way]:
-            yield lines.figure(case, "call_us", "us", found[way], part=part, shapes=len(found[way]))
-    yield from _totals(part, name, {way: times for way, times in found.items() if times})
+        once = [lines.figure(case, "start_us", "us", [start], part=part)]
+        yield once + [lines.figure(case, "call_us", "us", times, part=part) for times in [found[way]] if times]
+    yield list(_totals(part, name, {way: times for way, times in found.items() if times}))
     lines.report(name, found, refused)
 
 

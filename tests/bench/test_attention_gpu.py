@@ -50,7 +50,7 @@ def made_up_ceilings(monkeypatch):
 
 
 def figures(measurements):
-    return {(m.case, m.metric): m for m in measurements}
+    return {(m.case, m.metric): m for row in measurements for m in row}
 
 
 # Rows
@@ -143,7 +143,7 @@ def test_exact_answers_and_gradients_are_those_of_autograd():
     tensors = [tensor.double().requires_grad_() for tensor in (x.q, x.k, x.v)]
     out = functional.scaled_dot_product_attention(*tensors)
     places = [(0, 0), (1, 2)]
-    for place, one in backends.exact(x, places).items():
+    for place, (one,) in backends.exact(x, places).items():
         torch.testing.assert_close(one, out[place].detach(), rtol=0, atol=1e-12)
     grads = torch.autograd.grad(out, tensors, grad_out.double())
     for place, those in backends.exact_gradients(x, grad_out, places).items():
