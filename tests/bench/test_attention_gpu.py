@@ -323,14 +323,3 @@ def test_what_was_measured_is_kept_when_a_later_row_breaks_off_and_passes_the_au
         (r.case, r.metric) for r in kept
     }
     assert not [r for r in audit.audit((tmp_path / "attention-gpu.jsonl").read_text()) if r.refused]
-
-
-@has_no_gpu
-def test_on_a_cpu_a_turn_is_a_loop_long_enough_for_a_clock():
-    count = []
-    one = gpu.turn([lambda: count.append(0), lambda: count.append(1)], CPU)
-    assert one.how == "loop"
-    assert 10 < one.n <= 256
-    count.clear()
-    one.run()
-    assert count == [0, 1] * (one.n // 2)
