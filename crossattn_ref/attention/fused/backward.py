@@ -188,8 +188,8 @@ def to_keys_kernel(
             stride_qh, stride_qn, stride_gh, stride_gn, here, stop, column, end, n_queries, scale * LOG2E,
             GROUPS, CAUSAL, DK, DV, UNIT, BLOCK_Q, BLOCK_DK, BLOCK_DV, False,
         )  # fmt: skip
-    for here in tl.range(start, stop - (stop_whole - whole), BLOCK_Q, num_stages=1):
-        here += tl.where(here < whole, 0, stop_whole - whole)  # what the first loop did is jumped over
+    for place in tl.range(start, stop - (stop_whole - whole), BLOCK_Q, num_stages=1):
+        here = place + tl.where(place < whole, 0, stop_whole - whole)  # what the first loop did is jumped over
         grad_key, grad_value = _gather_queries(
             key, value, grad_key, grad_value, q_ptr, grad_out_ptr, logs_ptr, inner_ptr,
             stride_qh, stride_qn, stride_gh, stride_gn, here, stop, column, end, n_queries, scale * LOG2E,
