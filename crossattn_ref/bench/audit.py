@@ -100,6 +100,8 @@ def _parsed(line):
         raise ValueError(f"{where} at character {error.pos} of {len(line)}: run the suite again") from None
     if not isinstance(content, dict):
         raise ValueError(f"a record is an object with named entries, got {line[:40]!r}")
+    if not isinstance(content.get("more", {}), dict):
+        raise ValueError(f"more must be an object with named entries, got {content['more']!r}")
     try:
         return records.Record(**content)
     except TypeError as error:
@@ -110,6 +112,9 @@ def _problems(record, figures):
     """Say what cannot be true of a record, given the others of its file by case and metric."""
     if any(sample < 0 for sample in record.samples):
         yield f"no sample may be negative, got {min(record.samples)}"
+    if record.metric.endswith("_us") or record.metric in RATES:
+        if 0 in record.samples:
+            yield "nothing takes no time, and no ceiling is 0"
     if record.metric == "median_us":
         floor = figures.get((record.case, "floor_us"))
         if floor is not None and record.value < FLOOR * floor.value:
@@ -127,7 +132,8 @@ def _wrong_ratio(record, other, figures, metric, of, name):
     pair = [figures.get((case, metric)) for case in (record.case, other)]
     if all(pair):
         n = min(len(one.samples) for one in pair) if of is sum else None
-        ratio = of(pair[0].samples[:n]) / of(pair[1].samples[:n])
+        time, other_time = (of(one.samples[:n]) for one in pair)
+        ratio = time / other_time if other_time else math.inf
         if not math.isclose(record.value, ratio, rel_tol=1e-3):
             yield f"the {name} give {ratio:.4g}, and not {record.value:.4g}"
 
@@ -145,10 +151,14 @@ def _wrong_floor(record, figures):
             if counts.get(name) != count:
                 yield f"{name} must be {count} for its shape, got {counts.get(name)}"
         counts = right
-    beside = record.more.get("ceilings", "ceilings")
+    for name, count in counts.items():
+        if not isinstance(count, int | float):
+            yield f"{name} must be a number, got {count!r}"
+            return
+    beside = str(record.more.get("ceilings", "ceilings"))
     if counts and all((beside, rate) in figures for rate in RATES):
         matrix, copy, read, exp = (max(figures[beside, rate].samples) for rate in RATES)
         rates = {"flop": matrix, "bytes": max(copy, read), "exponentials": exp}
-        floor = max(1e6 * count / rates[name] for name, count in counts.items())
+        floor = max(1e6 * count / rates[name] if rates[name] else math.inf for name, count in counts.items())
         if not math.isclose(record.value, floor, rel_tol=1e-3):
             yield f"the {beside} of this file give {floor:.4g} us, and not {record.value:.4g}"
