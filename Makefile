@@ -86,7 +86,7 @@ serve: $(DONE)/book
 	@python -m http.server $(PORT) --bind localhost --directory _build/html
 
 # Testing.
-SLOW := tests/book tests/grading tests/judge tests/bench tests/checks/test_classifier.py
+SLOW := tests/book tests/grading tests/judge tests/bench tests/tasks tests/train tests/decode tests/checks/test_classifier.py
 
 check: .venv/dev
 	ruff check .

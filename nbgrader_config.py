@@ -39,6 +39,7 @@ c.Autograde.autograde_preprocessors = [
 ]
 
 # Feedback shows what was earned and why; what a learner wrote is escaped, and no page asks a third party.
-c.HTMLExporter.template_name = "course-feedback"
-c.HTMLExporter.extra_template_basedirs = [str(Path(crossattn_ref.judge.__file__).parent / "templates")]
+# Of feedback alone: the formgrader reads this file, too, and its pages for marking by hand have their own template.
+c.GenerateFeedback.HTMLExporter.template_name = "course-feedback"
+c.GenerateFeedback.HTMLExporter.extra_template_basedirs = [str(Path(crossattn_ref.judge.__file__).parent / "templates")]
 c.ExportApp.plugin_class = "crossattn_ref.judge.export.SafeCsv"

@@ -3,17 +3,23 @@
 Every known mistake and every other right way of each exercise is examined with every seed, and some of the answers
 that make two mistakes at once. Mistakes that were declared alike count once. Cases are the exercises that run on NumPy
 alone, and those that need torch.
+
+A seed of an exercise takes a second or so of one core. What was found is kept under _build until the check of that
+exercise changes, so that a measurement that was interrupted goes on where it stopped.
 """
 
+import dataclasses
+import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 
-import numpy as np
+import tqdm
 
+from crossattn_ref import records
 from crossattn_ref.bench.measure import Measurement, cores
-from crossattn_ref.bench.remembered import remembering
+from crossattn_ref.bench.rates import Rates, rates
 from crossattn_ref.checks import (  # modules that load when asked for stand here, so that their change ages a record
     alternatives,
     attention,  # noqa: F401
@@ -28,6 +34,7 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
     encoder,  # noqa: F401
     encoder_layer,  # noqa: F401
     exercises,
+    gpu_efficiency,  # noqa: F401
     heads,  # noqa: F401
     latent_resampler,  # noqa: F401
     long_memories,  # noqa: F401
@@ -39,25 +46,10 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
     translation,  # noqa: F401
     vqa,  # noqa: F401
 )
-from crossattn_ref.checks.exercise import examine
-from crossattn_ref.checks.report import Misconception, Report
-from crossattn_ref.checks.table import find
+from crossattn_ref.checks.table import find, module_of
 
 PACKAGES = ("numpy", "torch")
 SEEDS = tuple(range(100))
-PAIRS = 3  # of an exercise's compositions, drawn anew for each seed
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What the checks of one exercise did with one seed; each a list of names."""
-
-    accepted: list[str]  # mistakes that earned all points
-    rejected: list[str]  # right answers that did not
-    unnamed: list[str]  # mistakes that were rejected under another name, or under none
-    pairs: list[str]  # answers with two mistakes that were examined
-    pairs_accepted: list[str]  # those that earned all points
-    pairs_unexplained: list[str]  # those for which nothing was found that answers alike
 
 
 def hardware() -> dict[str, int]:
@@ -65,50 +57,24 @@ def hardware() -> dict[str, int]:
     return {}
 
 
-def measure(*, names: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> Iterator[Measurement]:
-    """Examine everything with every seed, on all cores; one sample for each seed."""
+def measure(
+    case: str | None = None, *, names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, folder: Path | None = None
+) -> Iterator[Measurement]:
+    """Examine everything, or the exercises of one case, with every seed, on all cores; one sample for each seed.
+
+    What lies in folder (by default under _build) from the same code is not examined again.
+    """
     names = list(names) or exercises()
-    torch = [name for name in names if find(name).wanted == "tensor"]
-    numpy = [name for name in names if name not in torch]
+    folder = records.ROOT / "_build" / "grader" if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(cores(), initializer=_one_thread) as pool:
-        for case, chosen in (("numpy", numpy), ("torch", torch)):
-            if chosen:
-                yield from _case(pool, case, chosen, seeds)
+        for one in ("numpy", "torch"):
+            chosen = [name for name in names if (find(name).wanted == "tensor") == (one == "torch")]
+            if chosen and case in (None, one):
+                yield from _case(pool, one, chosen, seeds, folder)
 
 
-def rates(name: str, seed: int) -> Rates:
-    """Examine every mistake, some pairs of mistakes and every right answer of an exercise once."""
-    exercise = find(name)
-    known = remembering(exercise)
-
-    def judged(answer):
-        return examine(name, known, exercise.local(answer), seed)
-
-    mistakes = [(mistake, judged(mistake.wrong)) for mistake in exercise.misconceptions]
-    pairs = [(pair, judged(pair.wrong)) for pair in _drawn(known.compositions(), seed)]
-    right = [judged(answer) for answer in (exercise.reference, *exercise.alternatives)]
-    return Rates(
-        accepted=[f"{name}: {mistake.name}" for mistake, report in mistakes if report.score == 1],
-        rejected=[f"{name}: {i}" for i, report in enumerate(right) if report.score < 1],
-        unnamed=[f"{name}: {mistake.name}" for mistake, report in mistakes if not is_named(mistake, report)],
-        pairs=[f"{name}: {pair.name}" for pair, _ in pairs],
-        pairs_accepted=[f"{name}: {pair.name}" for pair, report in pairs if report.score == 1],
-        pairs_unexplained=[
-            f"{name}: {pair.name}" for pair, report in pairs if report.score < 1 and not is_explained(report)
-        ],
-    )
-
-
-def is_named(mistake: Misconception, report: Report) -> bool:
-    """Tell whether a report names a mistake, or one that was declared alike."""
-    own = {mistake.name, mistake.alike} - {""}
-    return any(own & {named.name, named.alike} for named in report.diagnosis)
-
-
-def is_explained(report: Report) -> bool:
-    """Tell whether a learner hears why: from a diagnosis, or from the error with which the answer ended everywhere."""
-    ends = ("it raised ", "it writes into its input")
-    return bool(report.diagnosis) or all(finding.message.startswith(ends) for finding in report.findings)
+PARTS = {case: partial(measure, case) for case in ("numpy", "torch")}
 
 
 def distinct(name: str) -> int:
@@ -116,12 +82,45 @@ def distinct(name: str) -> int:
     return len({mistake.alike or mistake.name for mistake in misconceptions(name)})
 
 
-def _drawn(pairs, seed):
-    return [pairs[i] for i in np.random.default_rng(seed).permutation(len(pairs))[:PAIRS]]
+def _case(pool, case, names, seeds, folder):
+    places = {name: _place(name, folder) for name in names}
+    found = {name: _read(place) for name, place in places.items()}
+    todo = [(name, seed) for name in names for seed in seeds if str(seed) not in found[name]]
+    for name, seed, shown in tqdm.tqdm(pool.imap_unordered(_examined, todo), case, len(todo), unit=" seeds"):
+        found[name][str(seed)] = shown
+        _write(places[name], found[name])
+    yield from _figures(case, names, [_together(found[name][str(seed)] for name in names) for seed in seeds], seeds)
 
 
-def _case(pool, case, names, seeds):
-    found = pool.map(partial(_rates_of_all, names), seeds)
+def _place(name, folder):
+    """Say where the findings on an exercise lie: another place for every change of what they rest on."""
+    code = records.code_of(records.files_of("crossattn_ref.bench.rates", module_of(name)))
+    return folder / f"{name.replace('/', '-')}-{code[:12]}.json"
+
+
+def _read(path):
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return {seed: Rates(**fields) for seed, fields in found.items()}
+
+
+def _write(path, found):
+    partial_ = path.with_suffix(".part")
+    partial_.write_text(json.dumps({seed: dataclasses.asdict(shown) for seed, shown in found.items()}), "utf-8")
+    partial_.replace(path)
+
+
+def _examined(one):
+    name, seed = one
+    return name, seed, rates(name, seed)
+
+
+def _together(parts):
+    parts = list(parts)
+    fields = [field.name for field in dataclasses.fields(Rates)]
+    return Rates(*([name for part in parts for name in getattr(part, field)] for field in fields))
+
+
+def _figures(case, names, found, seeds):
     wrong = sum(len(misconceptions(name)) for name in names)
     right = sum(1 + len(alternatives(name)) for name in names)
     about = {"exercises": len(names), "mistakes": wrong, "distinct": sum(map(distinct, names)), "right_answers": right}
@@ -149,11 +148,6 @@ def _case(pool, case, names, seeds):
 
 def _share(failed, total):
     return 100 * (1 - len(failed) / max(total, 1))
-
-
-def _rates_of_all(names, seed):
-    parts = [rates(name, seed) for name in names]
-    return Rates(*([name for part in parts for name in getattr(part, f.name)] for f in fields(Rates)))
 
 
 def _one_thread():

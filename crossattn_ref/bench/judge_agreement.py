@@ -78,7 +78,7 @@ def open_kernel(wanted: str) -> Kernel:
     """Start a kernel that shows the checks inside, so that an answer can be named that is no text."""
     package = Path(bubblewrap.PACKAGE)
     paths = (path.relative_to(package).as_posix() for path in sorted(package.glob("**/*.py")))
-    files = [path for path in paths if path.startswith(("attention/", "checks/", "models/"))]
+    files = [path for path in paths if path.startswith(("attention/", "checks/", "models/", "cost.py"))]
     shown = tuple(path for path in files if path != "checks/__init__.py" and path not in bubblewrap.SHARED)
     libraries = ("numpy", "torch", "jaxtyping") if wanted == "tensor" else ("numpy",)
     return sandbox.start(libraries, shown)

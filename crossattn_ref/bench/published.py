@@ -8,7 +8,7 @@ same mistakes is found anew at each call.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crossattn_ref.bench.grader import is_named
+from crossattn_ref.bench.rates import is_named
 from crossattn_ref.checks import examine, misconceptions
 
 EXERCISE = "masks/masked_attention"

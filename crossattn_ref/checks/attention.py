@@ -235,7 +235,7 @@ EXERCISES = {
     "symmetry_test": Exercise(
         reference=symmetry.both,
         properties=(
-            Property("accepts every operator that has both symmetries", 1, _accepts_right_ones, gate=True),
+            Property("accepts every operator that has both symmetries", 0, _accepts_right_ones, gate=True),
             *(_catches(name, operator) for name, operator in symmetry.ASYMMETRIC.items()),
         ),
         misconceptions=symmetry.MISTAKES,

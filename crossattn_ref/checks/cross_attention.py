@@ -23,7 +23,7 @@ EXERCISES = {
     "source_swap_test": Exercise(
         reference=source_tests.keeps,
         properties=(
-            Property("accepts every layer that reads its source", 1, _accepts_right_ones, gate=True),
+            Property("accepts every layer that reads its source", 0, _accepts_right_ones, gate=True),
             *(_catches(name, layer) for name, layer in sources.WRONG.items()),
         ),
         misconceptions=source_tests.MISTAKES,

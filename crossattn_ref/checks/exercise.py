@@ -26,7 +26,8 @@ MISFITS = (
 class Property:
     """One behaviour that an answer must show. test(ask, rng) returns, or raises Violation.
 
-    share is its part of the points, an integer. Where a gate fails, nothing is earned at all.
+    share is its part of the points, an integer. Where a gate fails, nothing is earned at all; one of share 0 earns
+    nothing either where it passes.
     """
 
     name: str

@@ -291,7 +291,7 @@ EXERCISES = {
     "leak_test": Exercise(
         reference=leaks.tight,
         properties=(
-            Property("accepts every operator that does not leak", 1, _accepts_tight_ones, gate=True),
+            Property("accepts every operator that does not leak", 0, _accepts_tight_ones, gate=True),
             *(_catches(name, operator) for name, operator in leaks.LEAKY.items()),
         ),
         misconceptions=leaks.MISTAKES,

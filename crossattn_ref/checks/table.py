@@ -29,6 +29,7 @@ EXERCISES = {
     "bridges": ("LatentResampler", "gated_layer", "media_mask"),
     "cost": ("roofline", "predict_doubling"),
     "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
+    "gpu-efficiency": ("split_keys", "ragged", "audit"),
     "long-memories": ("error_budget",),
 }
 
@@ -57,12 +58,15 @@ def find(name: str) -> Exercise:
         near = difflib.get_close_matches(str(name), exercises(), n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"there is no exercise {name!r}.{guess} The exercises are: {', '.join(exercises())}")
-    subject, exercise = name.split("/")
-    module = ELSEWHERE.get(name, subject.replace("-", "_"))
     try:
-        return importlib.import_module(f"crossattn_ref.checks.{module}").EXERCISES[exercise]
+        return importlib.import_module(module_of(name)).EXERCISES[name.partition("/")[2]]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{name} needs {error.name}, which is not installed", name=error.name) from None
+
+
+def module_of(name: str) -> str:
+    """Name the module in which the check of an exercise lies."""
+    return f"crossattn_ref.checks.{ELSEWHERE.get(name, name.partition('/')[0].replace('-', '_'))}"
 
 
 def examine(name: str, answer: Callable, seed: int = 0) -> Report:

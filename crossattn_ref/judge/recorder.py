@@ -12,6 +12,7 @@ from nbgrader.converters import Autograde
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from sqlalchemy.exc import SAWarning
+from tornado.log import app_log
 from traitlets.config import Config
 
 from crossattn_ref.judge.course import Course
@@ -54,7 +55,7 @@ def record(config: Config, student: str) -> str:
     config.CourseDirectory.student_id = student
     converter = _Recording(coursedir=CourseDirectory(config=config), config=config)
     converter.log.setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _hushed(app_log):
         warnings.simplefilter("ignore", SAWarning)  # nbgrader's own habits with sessions, harmless and on every run
         try:
             converter.start()
@@ -62,6 +63,17 @@ def record(config: Config, student: str) -> str:
             _raise_if_ours(converter.problem)
             return f"nbgrader could not record it: {converter.problem or error}"[:300]
     return ""
+
+
+@contextlib.contextmanager
+def _hushed(logger):
+    """Keep nbgrader from printing the traceback of an error of the database: whoever grades is told in one line."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -121,7 +121,8 @@ def by_lot(name: str, exercise: Exercise, subject: RemoteSubject, seed: int) -> 
     """
     rehearsal = _Rehearsal()
     with contextlib.suppress(Exception):  # a property that computes with the reference cannot be rehearsed without it
-        examine(name, replace(exercise, reference=_nothing_known, misconceptions=(), compositions=tuple), rehearsal, seed)
+        unanswered = replace(exercise, reference=_nothing_known, misconceptions=(), compositions=tuple)
+        examine(name, unanswered, rehearsal, seed)
     for number in np.random.default_rng([seed, len(rehearsal.probes)]).permutation(len(rehearsal.probes)):
         subject.probe(*rehearsal.probes[number])
 

@@ -9,7 +9,7 @@ import secrets
 import numpy as np
 import pytest
 
-from crossattn_ref.bench.grader import is_explained, is_named
+from crossattn_ref.bench.rates import is_explained, is_named
 from crossattn_ref.bench.remembered import remembering
 from crossattn_ref.checks import alternatives, exercises, misconceptions, reference
 from crossattn_ref.checks.exercise import examine

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from crossattn_ref import checks
 from crossattn_ref.checks.compare import Violation
 from crossattn_ref.checks.exercise import Exercise, Property, examine, signature
 from crossattn_ref.checks.report import Misconception
@@ -160,3 +161,9 @@ def test_equal_mistakes_have_equal_signatures_however_they_are_written():
     assert sign(lambda x: 5 * x) == sign(lambda x: x + 2 * x + 2 * x) == sign(lambda x: (5 * x).astype(np.float32))
     assert len({sign(lambda x, f=f: f * x) for f in (2, 3, 4, 5)}) == 4
     assert sign(lambda x: 5 * x) != sign(lambda x: (5 * x).sum())
+
+
+@pytest.mark.parametrize("name", [name for name in checks.exercises() if name.endswith("_test")])
+@pytest.mark.parametrize("verdict", [True, False])
+def test_a_learners_test_that_always_says_the_same_earns_nothing(name, verdict):
+    assert checks.examine(name, lambda *args: verdict).score == 0

@@ -113,7 +113,7 @@ def test_a_test_that_accuses_a_right_operator_earns_nothing_and_one_that_finds_s
         return attend is leaks.LEAKY["the mask ignored"] or right(attend, rng)
 
     score = examine("masks/leak_test", trusting).score
-    assert score == pytest.approx(len(leaks.LEAKY) / (len(leaks.LEAKY) + 1))
+    assert score == pytest.approx((len(leaks.LEAKY) - 1) / len(leaks.LEAKY))
 
 
 def test_one_is_not_true():

@@ -101,6 +101,13 @@ def test_no_feedback_shows_the_inside_of_the_checks(course, student):
     assert not re.search(r"crossattn_ref[/\\]", _feedback(course, student))
 
 
+def test_no_page_of_feedback_runs_or_loads_anything(course):
+    for path in (course.folder / "feedback").rglob("*.html"):
+        page = path.read_text("utf-8")
+        assert "default-src 'none'" in page
+        assert not re.search(r"<(script|link|iframe)", page)
+
+
 def test_every_notebook_that_was_handed_in_has_a_feedback_page(course):
     def stems(folder, suffix):
         return {path.relative_to(folder).with_suffix("") for path in folder.rglob(f"*{suffix}")}

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import fcntl
 import random
 import shutil
 import time
@@ -54,7 +55,7 @@ def complaint(run):
     """Wait for a run that fails -> the one line with which it does, behind the progress bar."""
     said = run.stderr.read()
     assert run.wait() == 2, said
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     (line,) = [line for line in said.splitlines() if line.startswith("crossattn grade: ")]
     return line
 
@@ -143,11 +144,15 @@ def test_a_clock_that_jumps_changes_nothing(course, peace):
 
 
 def test_two_runs_in_one_folder_do_not_meet(course, peace):
-    with start(course) as first:
-        while not (course / "_build" / "grading" / "lock").exists() and first.poll() is None:
-            time.sleep(0.01)
-        time.sleep(0.2)
+    place = course / "_build" / "grading" / "lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         with start(course) as second:
             assert "another crossattn grade is at work" in complaint(second)
-    assert first.returncode == 0
+    with start(course) as first:
+        while f":{place.stat().st_ino} " not in Path("/proc/locks").read_text():
+            assert first.poll() is None, "it never took the lock that keeps others out"
+        said = first.stderr.read()
+        assert first.wait() == 0, said
     assert gradebook(course) == peace[0]

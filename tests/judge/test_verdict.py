@@ -104,7 +104,15 @@ def same(here, there):
         return alike and np.allclose(
             here, there, rtol=1e-3 if here.dtype == np.float16 else 1e-5, atol=1e-6, equal_nan=True
         )
+    if isinstance(here, float) and here != here:
+        return isinstance(there, float) and there != there
     return type(here) is type(there) and np.array_equal(here, there)
+
+
+def fickle(subject, questions):
+    """Tell whether an answer differs from itself, since it draws at random and nobody can tell it how."""
+    twice = ([getattr(subject, operation)(*args).value for operation, args in questions] for _ in range(2))
+    return not all(map(same, *twice))
 
 
 @pytest.mark.parametrize("name", exercises())
@@ -126,7 +134,7 @@ def test_every_known_answer_answers_every_question_of_its_check_alike_here_and_t
                 for operation, args in asked.questions:
                     ours, its = (getattr(subject, operation)(*args) for subject in (here, there))
                     assert (ours.error, ours.said) == (its.error, its.said), (number, operation)
-                    assert same(ours.value, its.value), (number, operation)
+                    assert same(ours.value, its.value) or fickle(here, asked.questions), (number, operation)
 
 
 @pytest.mark.parametrize("name", exercises())

@@ -175,10 +175,10 @@ if channel:
            cells={"symmetry_test": """
         import os
         def symmetry_test(attend, rng):
-            if not os.path.exists("/tmp/asked"): out = attend(np.ones((2000, 15)), np.ones((2000, 15)), np.ones((2000, 15)))
+            if not os.path.exists("/tmp/asked"): out = attend(np.ones((500, 60)), np.ones((500, 60)), np.ones((500, 60)))
             open("/tmp/asked", "w").close()
             print(f"was given {out.shape}")
-        """}, evidence=says("was given (2000, 15)"), against="questions of any size"),
+        """}, evidence=says("was given (500, 60)"), against="questions of any size"),
     attack("answers left in /tmp by an accomplice", "own", "somebody else's answer", """
         import os
         if os.path.exists("/tmp/@NONCE@.py"): exec(open("/tmp/@NONCE@.py").read())

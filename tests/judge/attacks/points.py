@@ -185,7 +185,7 @@ POINTS = (
         except (ImportError, AttributeError): pass
         """)),
     attack("numbers shown as other numbers", "own", "the score that is read is one's own", before("""
-        try: get_ipython().display_formatter.formatters["text/plain"].for_type(float, lambda value, printer, cycle: printer.text("3.0"))
+        try: get_ipython().display_formatter.formatters["text/plain"].for_type(float, lambda value, printer, cycle: printer.text("2.0"))
         except AttributeError: pass
         """)),
     attack("run_cell of the shell replaced", "own", "no test is ever run", before("""

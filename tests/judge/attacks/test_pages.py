@@ -8,6 +8,9 @@ import nbformat
 import nbgrader
 import pytest
 from bs4 import BeautifulSoup
+from nbgrader.converters import GenerateFeedback
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.server_extensions.formgrader.formgrader import FormgradeExtension
 from traitlets.config import Config
 
 import crossattn_ref.judge
@@ -31,6 +34,7 @@ PAYLOADS = {
     "a base for all links": '<base href="http://127.0.0.1/">',
 }
 STOCK = Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates"
+ROOT = Path(crossattn_ref.judge.__file__).parents[2]
 OURS = Path(crossattn_ref.judge.__file__).parent / "templates"
 
 
@@ -116,3 +120,16 @@ def test_words_and_formulas_stay_as_they_are(text):
     assert _quiet(nbformat.v4.new_notebook(cells=[cell])).cells[0].source.replace("\u200b", "") == text
     given = nbformat.v4.new_markdown_cell("[a](b)", metadata={"nbgrader": {"locked": True}})
     assert _quiet(nbformat.v4.new_notebook(cells=[given])).cells[0].source == "[a](b)"
+
+
+def test_feedback_has_our_template_and_the_formgrader_keeps_its_own():
+    """Both read the course's configuration; on a page of feedback nobody could enter a mark."""
+    formgrader = FormgradeExtension()
+    formgrader.root_dir = str(ROOT)
+    formgrader.initialize([], root=str(ROOT))
+    assert nbconvert.HTMLExporter(config=formgrader.config).template_name == "formgrade"
+    course = CourseDirectory(root=str(ROOT))
+    feedback = GenerateFeedback(coursedir=course, config=formgrader.config)
+    exporter = nbconvert.HTMLExporter(parent=feedback, config=feedback.config)
+    assert exporter.template_name == "course-feedback"
+    assert str(OURS) in exporter.extra_template_basedirs
