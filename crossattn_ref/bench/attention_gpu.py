@@ -62,8 +62,8 @@ PARTS: dict[str, Callable[[], Iterator[list[Measurement]]]] = {
     "short": functools.partial(gpu_rows.measure, "short", SHORT),
     "beams": beam_step.measure,
     "dense": functools.partial(gpu_rows.measure, "dense", DENSE),
-    "stream": shape_stream.measure,
     "backward": functools.partial(gpu_rows.measure, "backward", BACKWARD),
+    "stream": shape_stream.measure,
     "everyday": functools.partial(gpu_rows.measure, "everyday", EVERYDAY),
 }
 

@@ -112,9 +112,8 @@ def _problems(record, figures):
     """Say what cannot be true of a record, given the others of its file by case and metric."""
     if any(sample < 0 for sample in record.samples):
         yield f"no sample may be negative, got {min(record.samples)}"
-    if record.metric.endswith("_us") or record.metric in RATES:
-        if 0 in record.samples:
-            yield "nothing takes no time, and no ceiling is 0"
+    if (record.metric.endswith("_us") or record.metric in RATES) and 0 in record.samples:
+        yield "nothing takes no time, and no ceiling is 0"
     if record.metric == "median_us":
         floor = figures.get((record.case, "floor_us"))
         if floor is not None and record.value < FLOOR * floor.value:

@@ -172,6 +172,12 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def release(device: torch.device) -> None:
+    """Give back the memory that nothing uses, for other processes."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _stopwatch(run, device):
     """Run once and return what tells, once all is done, how many seconds it took."""
     if device.type != "cuda":

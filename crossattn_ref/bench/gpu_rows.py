@@ -79,6 +79,7 @@ def _one(part, row, machine, device, samples):
                 ready[name] = _ready(WAYS[name], row, sets, expected, device)
             except Exception as error:  # noqa: BLE001 whatever a way raises is what its line says
                 refused[name] = lines.reason(error, said)
+                gpu.synchronize(device)  # a GPU that does nothing more says so here, and not for every way to come
     timed = dict(zip(ready, gpu.timed([one.turn for one in ready.values()], device, samples=samples), strict=True))
     for name, times in timed.items():
         yield from _figures(part, row, name, ready[name], times, machine, gpu.kernels(ready[name].call, device))

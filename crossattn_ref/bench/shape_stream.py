@@ -23,7 +23,7 @@ from crossattn_ref.cost import Shape
 
 N_SHAPES = 200
 N_HEADS, WIDTH = 8, 64
-PATIENCE = {"fused": 60, "default": 60, "efficient": 25, "varlen": 25, "flex": 25}  # seconds for each way
+PATIENCE = {"fused": 40, "default": 60, "efficient": 20, "varlen": 20, "flex": 20}  # seconds for each way
 MOST = {"B": 16, "Nq": 256, "Nk": 2048}
 
 
@@ -67,6 +67,7 @@ def measure(
 ) -> Iterator[list[Measurement]]:
     """Measure the first calls of a stream of shapes, each way for so many seconds at most."""
     device, found, refused, name = device or gpu.needed(), {}, {}, f"stream of {n} shapes"
+    gpu.release(device)
     for way, seconds in (ways or PATIENCE).items():
         case = f"{name}/{way}"
         try:
