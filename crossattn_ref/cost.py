@@ -83,6 +83,11 @@ def moved(shape: Shape) -> int:
     return numbers * shape.bytes_per_number
 
 
+def backward_moved(shape: Shape) -> int:
+    """Count the bytes of q, k, v, the output and its gradient, read, and of three gradients, written: twice as many."""
+    return 2 * moved(shape)
+
+
 def weights(shape: Shape) -> int:
     """Count the bytes of the weights, where a program holds them all: one number for each query and place of a key."""
     return shape.B * shape.H * shape.Nq * shape.Nk * shape.bytes_per_number
@@ -91,6 +96,12 @@ def weights(shape: Shape) -> int:
 def exponentials(shape: Shape) -> int:
     """Count the exponentials of the softmax, one for each score."""
     return shape.H * shape.Nq * shape.keys
+
+
+def counts(shape: Shape, *, backward: bool = False) -> dict[str, int]:
+    """Gather what a pass has to do, by name: "flop", "bytes" and "exponentials"."""
+    flop, bytes_ = (backward_flops, backward_moved) if backward else (flops, moved)
+    return {"flop": flop(shape), "bytes": bytes_(shape), "exponentials": exponentials(shape)}
 
 
 def intensity(shape: Shape) -> float:

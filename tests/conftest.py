@@ -15,6 +15,7 @@ TORCH_MODULES = [
     "crossattn_ref.attention.approximate",
     "crossattn_ref.attention.fused.op",  # its kernels are compiled from their source, and take no decorator
     "crossattn_ref.attention.multihead",
+    "crossattn_ref.attention.folding",
     "crossattn_ref.decode",
     "crossattn_ref.models",
     "crossattn_ref.train.losses",

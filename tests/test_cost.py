@@ -56,6 +56,10 @@ def test_a_published_floor_comes_out():
 def test_nothing_costs_nothing():
     assert cost.intensity(Shape(Nq=0, Nk=0, D=3)) == 0
     assert cost.backward_flops(WHISPER) == 2.5 * cost.flops(WHISPER)
+    assert cost.backward_moved(WHISPER) == 2 * cost.moved(WHISPER)
+    once, back = cost.counts(WHISPER), cost.counts(WHISPER, backward=True)
+    assert once == {name: count / factor for (name, count), factor in zip(back.items(), (2.5, 2, 1), strict=True)}
+    assert list(once.values()) == [cost.flops(WHISPER), cost.moved(WHISPER), cost.exponentials(WHISPER)]
 
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=lambda machine: machine.name)

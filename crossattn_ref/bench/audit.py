@@ -2,11 +2,13 @@
 
 Each line is read anew: its median is computed again, and so is what follows from its shape; a time below the floor
 of its own file, or a ratio that its two times do not give, is refused. A line whose code has changed since is marked.
+A floor is computed anew from the ceilings of its file, those that were measured beside it where there are several.
 """
 
 import argparse
 import json
 import math
+import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +18,10 @@ from crossattn_ref import cost, records
 
 FLOOR = 0.97  # of the floor: a clock and a ceiling are measured, too
 RATES = ("matrix_rate", "copy_bandwidth", "read_bandwidth", "exp_rate")
+RATIOS = (  # what a ratio is called, what it divides, how, and what that is called
+    ("time over ", "median_us", statistics.median, "medians"),
+    ("total over ", "call_us", sum, "sums"),
+)
 EXAMPLES = """
 examples:
   crossattn audit book/measurements/attention-cpu.jsonl
@@ -75,12 +81,12 @@ def audit(text: str, root: Path = records.ROOT) -> Iterator[Remark]:
             found[number] = _parsed(line)
         except ValueError as error:
             yield Remark(number, True, str(error))
-    values = {(record.case, record.metric): record.value for record in found.values()}
+    figures = {(record.case, record.metric): record for record in found.values()}
     seen = {}
     for number, record in found.items():
         first = seen.setdefault((record.suite, record.case, record.metric), number)
         problems = [f"the same case and metric as line {first}"] if first != number else []
-        for problem in problems + list(_problems(record, values)):
+        for problem in problems + list(_problems(record, figures)):
             yield Remark(number, True, f"{record.case}, {record.metric}: {problem}")
         if records.is_stale(record, root):
             yield Remark(number, False, f"{record.case}, {record.metric}: its code has changed since {record.date}")
@@ -94,46 +100,64 @@ def _parsed(line):
         raise ValueError(f"{where} at character {error.pos} of {len(line)}: run the suite again") from None
     if not isinstance(content, dict):
         raise ValueError(f"a record is an object with named entries, got {line[:40]!r}")
+    if not isinstance(content.get("more", {}), dict):
+        raise ValueError(f"more must be an object with named entries, got {content['more']!r}")
     try:
         return records.Record(**content)
     except TypeError as error:
         raise ValueError(str(error).replace("Record.__init__() ", "a record ")) from None
 
 
-def _problems(record, values):
-    """Say what cannot be true of a record, given the values of its file by case and metric."""
+def _problems(record, figures):
+    """Say what cannot be true of a record, given the others of its file by case and metric."""
     if any(sample < 0 for sample in record.samples):
         yield f"no sample may be negative, got {min(record.samples)}"
+    if (record.metric.endswith("_us") or record.metric in RATES) and 0 in record.samples:
+        yield "nothing takes no time, and no ceiling is 0"
     if record.metric == "median_us":
-        floor = values.get((record.case, "floor_us"))
-        if floor is not None and record.value < FLOOR * floor:
-            yield f"{record.value:.4g} us is faster than possible: the floor is {floor:.4g} us"
-    if record.metric == "floor_us" and "shape" in record.more:
-        yield from _wrong_floor(record, values)
-    if record.metric.startswith("time over "):
-        other = record.case.rpartition("/")[0] + "/" + record.metric.removeprefix("time over ")
-        times = [values.get((case, "median_us")) for case in (record.case, other)]
-        if all(times) and not math.isclose(record.value, times[0] / times[1], rel_tol=1e-3):
-            yield f"the medians give {times[0] / times[1]:.4g}, and not {record.value:.4g}"
+        floor = figures.get((record.case, "floor_us"))
+        if floor is not None and record.value < FLOOR * floor.value:
+            yield f"{record.value:.4g} us is faster than possible: the floor is {floor.value:.4g} us"
+    if record.metric == "floor_us":
+        yield from _wrong_floor(record, figures)
+    for kind, *how in RATIOS:
+        if record.metric.startswith(kind):
+            other = record.case.rpartition("/")[0] + "/" + record.metric.removeprefix(kind)
+            yield from _wrong_ratio(record, other, figures, *how)
 
 
-def _wrong_floor(record, values):
-    """Compute a floor again, from the shape and from the counts that a record states."""
-    try:
-        shape = cost.Shape(**record.more["shape"])
-    except (TypeError, ValueError) as error:
-        yield f"its shape is none: {error}"
-        return
-    counts = {"flop": cost.flops(shape), "bytes": cost.moved(shape), "exponentials": cost.exponentials(shape)}
+def _wrong_ratio(record, other, figures, metric, of, name):
+    """Divide two cases of the same metric again; sums over as many samples as both have."""
+    pair = [figures.get((case, metric)) for case in (record.case, other)]
+    if all(pair):
+        n = min(len(one.samples) for one in pair) if of is sum else None
+        time, other_time = (of(one.samples[:n]) for one in pair)
+        ratio = time / other_time if other_time else math.inf
+        if not math.isclose(record.value, ratio, rel_tol=1e-3):
+            yield f"the {name} give {ratio:.4g}, and not {record.value:.4g}"
+
+
+def _wrong_floor(record, figures):
+    """Compute a floor again, from the shape and from the counts that a record states, and the best of the ceilings."""
+    counts = {name: record.more[name] for name in ("flop", "bytes", "exponentials") if name in record.more}
+    if "shape" in record.more:
+        try:
+            right = cost.counts(cost.Shape(**record.more["shape"]), backward=record.more.get("pass") == "backward")
+        except (TypeError, ValueError) as error:
+            yield f"its shape is none: {error}"
+            return
+        for name, count in right.items():
+            if counts.get(name) != count:
+                yield f"{name} must be {count} for its shape, got {counts.get(name)}"
+        counts = right
     for name, count in counts.items():
-        if record.more.get(name) != count:
-            yield f"{name} must be {count} for its shape, got {record.more.get(name)}"
-    if all(("ceilings", rate) in values for rate in RATES) and record.value > 1.001 * _slowest(counts, values):
-        yield f"the ceilings of this file give at most {_slowest(counts, values):.4g} us, and not {record.value:.4g}"
-
-
-def _slowest(counts, values):
-    """Return the floor in microseconds by the medians of the ceilings, which are never above their best."""
-    matrix, copy, read, exp = (values["ceilings", rate] for rate in RATES)
-    rates = {"flop": matrix, "bytes": max(copy, read), "exponentials": exp}
-    return max(1e6 * counts[name] / rate for name, rate in rates.items())
+        if not isinstance(count, int | float):
+            yield f"{name} must be a number, got {count!r}"
+            return
+    beside = str(record.more.get("ceilings", "ceilings"))
+    if counts and all((beside, rate) in figures for rate in RATES):
+        matrix, copy, read, exp = (max(figures[beside, rate].samples) for rate in RATES)
+        rates = {"flop": matrix, "bytes": max(copy, read), "exponentials": exp}
+        floor = max(1e6 * count / rates[name] if rates[name] else math.inf for name, count in counts.items())
+        if not math.isclose(record.value, floor, rel_tol=1e-3):
+            yield f"the {beside} of this file give {floor:.4g} us, and not {record.value:.4g}"

@@ -1,9 +1,10 @@
 """The suites by name, and how one is run and recorded.
 
 A suite is a module of this package, named as the suite with _ for -. It offers measure(), which yields Measurements,
-PACKAGES, whose releases matter, and hardware(), what to say of the machine beside its processor. It may offer PARTS,
-callables by name that yield Measurements: then each can be measured alone. One whose cases belong to another suite
-names that as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else.
+or lists of them, each of which is recorded as soon as it is there, so that a run that breaks off keeps it; PACKAGES,
+whose releases matter; and hardware(), what to say of the machine beside its processor. It may offer PARTS, callables by
+name that yield what measure does: then each can be measured alone. One whose cases belong to another suite names that
+as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else.
 """
 
 import datetime
@@ -16,6 +17,7 @@ from crossattn_ref.bench import measure
 
 SUITES = {
     "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
+    "attention-gpu": "ways to compute attention on a GPU, ours and torch's: time, memory, the floor, what was refused",
     "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
@@ -34,6 +36,8 @@ SUITES = {
 def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -> Iterator[records.Record]:
     """Measure a suite or a part of it, yield each record as it comes, and replace them in its file when all are there.
 
+    What comes as a list is put there at once, and what the same command found before goes.
+
     Raises ValueError for an unknown suite or part, and where folder lies in no project.
     """
     if suite not in SUITES:
@@ -46,31 +50,48 @@ def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -
     if part is not None and part not in parts:
         raise ValueError(f"part must be one of {', '.join(parts) or 'none'} in {suite}, got {part!r}")
     command = f"crossattn bench {suite}" + (f" --part {part}" if part else "")
-    found = []
-    for measurement in parts[part]() if part else module.measure():
-        found.append(_record(suite, name, module, measurement, command))
-        yield found[-1]
     into = getattr(module, "SUITE", suite)
+    found, about = [], None
+    for measured in parts[part]() if part else module.measure():
+        about = about or _about(into, name, module, command)
+        new = [_record(one, about) for one in (measured if isinstance(measured, list) else [measured])]
+        found += new
+        if isinstance(measured, list):
+            _replace(into, command, found, folder)
+        yield from new
+    _replace(into, command, found, folder)
+
+
+def _replace(suite, command, found, folder):
+    """Put what a command has found in the place of what it found before."""
     measured = {(record.case, record.metric) for record in found}
-    others = [r for r in records.read(into, folder) if r.command != command and (r.case, r.metric) not in measured]
+    before = records.read(suite, folder)
+    others = [r for r in before if r.command != command and (r.case, r.metric) not in measured]
     records.replace([*others, *found], folder, whole=True)
 
 
-def _record(suite, name, module, measurement, command):
+def _about(into, name, module, command):
+    """Gather what is the same for all records of a run."""
     files = records.files_of(name)
+    return {
+        "suite": into,
+        "command": command,
+        "files": files,
+        "code": records.code_of(files),
+        "versions": measure.versions(*module.PACKAGES),
+        "hardware": measure.hardware(**module.hardware()),
+    }
+
+
+def _record(measurement, about):
     return records.Record(
-        suite=getattr(module, "SUITE", suite),
         case=measurement.case,
         metric=measurement.metric,
         value=measurement.value,
         samples=measurement.samples,
         unit=measurement.unit,
         seeds=measurement.seeds,
-        command=command,
-        files=files,
-        code=records.code_of(files),
-        versions=measure.versions(*module.PACKAGES),
-        hardware=measure.hardware(**module.hardware()),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         more=measurement.more,
+        **about,
     )

@@ -48,7 +48,20 @@ def test_the_truth_passes():
     [
         (4, line("x/a", "median_us", 400.0), "400 us is faster than possible: the floor is 448 us"),
         (6, line("x/a", "time over b", 1.2), r"the medians give 1.5, and not 1.2"),
-        (7, line("x/a", "floor_us", 500.0, more=MORE), "the ceilings of this file give at most 448 us, and not 500"),
+        (7, line("x/a", "floor_us", 400.0, more=MORE), "the ceilings of this file give 448 us, and not 400"),
+        (
+            7,
+            line("x/a", "floor_us", 448.0, more=MORE | {"pass": "backward"}),
+            "flop must be 1050 for its shape, got 420",
+        ),
+        (7, line("x/a", "floor_us", 448.0, more=[]).replace('"more": {}', '"more": []'), "more must be an object with"),
+        (7, line("x/a", "floor_us", 448.0, more=MORE | {"shape": [1]}), "its shape is none"),
+        (0, line("ceilings", RATES[0], 0.0), "no ceiling is 0"),
+        (0, line("ceilings", RATES[0], 0.0), "the ceilings of this file give inf us, and not 448"),
+        (5, line("x/b", "median_us", 0.0), "the medians give inf, and not 1.5"),
+        (7, line("x/a", "floor_us", 448.0, more={"bytes": 447}), "the ceilings of this file give 447 us, and not 448"),
+        (7, line("x/a", "floor_us", 448.0, more={"bytes": "many"}), "bytes must be a number, got 'many'"),
+        (7, line("x/a", "floor_us", 500.0, more=MORE), "the ceilings of this file give 448 us, and not 500"),
         (7, line("x/a", "floor_us", 448.0, more=MORE | {"flop": 1}), "flop must be 420 for its shape, got 1"),
         (7, line("x/a", "floor_us", 448.0, more={"shape": {"Nq": -1}}), "its shape is none"),
         (4, line("x/a", "median_us", -1.0), "no sample may be negative, got -1"),
@@ -67,6 +80,28 @@ def test_a_lie_is_refused_and_named(place, lie, complaint):
     lines[place] = lie
     found = remarks(*lines)
     assert any(complaint in text for text in found), found
+
+
+def test_a_floor_is_held_against_the_ceilings_that_were_measured_beside_it():
+    slower = [line("ceilings of b", rate, 5e5) for rate in RATES]
+    beside = MORE | {"ceilings": "ceilings of b"}
+    assert remarks(*truth(), *slower, line("y/a", "floor_us", 896.0, more=beside)) == []
+    (found,) = remarks(*truth(), *slower, line("y/a", "floor_us", 448.0, more=beside))
+    assert found == "y/a, floor_us: the ceilings of b of this file give 896 us, and not 448"
+
+
+def test_a_floor_follows_from_the_best_that_the_ceilings_once_did_and_of_the_pass():
+    best = [line("ceilings", rate, 1e6, samples=[5e5, 1e6, 2e6]) for rate in RATES]
+    more = MORE | {"pass": "backward", "flop": 1050, "bytes": 896}
+    assert remarks(*best, line("x/a", "floor_us", 525.0, more=more)) == []
+
+
+def test_a_ratio_of_totals_is_that_of_sums_as_far_as_both_came():
+    ours = line("stream/fused", "call_us", 2.0, samples=[1.0, 2.0, 3.0])
+    theirs = line("stream/default", "call_us", 30.0, samples=[20.0, 40.0])
+    assert remarks(ours, theirs, line("stream/fused", "total over default", 0.05)) == []
+    (found,) = remarks(ours, theirs, line("stream/fused", "total over default", 0.1))
+    assert "the sums give 0.05, and not 0.1" in found
 
 
 def test_a_record_of_other_code_is_stale_and_no_mistake(tmp_path, capsys):

@@ -64,6 +64,26 @@ def test_a_suite_that_breaks_off_leaves_the_old_records_alone(tmp_path):
     assert (tmp_path / "multihead.jsonl").read_bytes() == before
 
 
+def test_a_list_is_recorded_at_once_and_kept_when_the_suite_breaks_off(tmp_path, monkeypatch):
+    def one(case):
+        return measure.Measurement(case=case, metric="ours", unit="us", samples=[1.0], seeds=[0])
+
+    def broken():
+        yield [one("first/a"), one("first/b")]
+        yield [one("second/a")]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(multihead, "measure", lambda: iter([one("before")]))
+    list(suites.run("multihead", folder=tmp_path))
+    monkeypatch.setattr(multihead, "measure", broken)
+    running = suites.run("multihead", folder=tmp_path)
+    next(running)
+    assert [record.case for record in records.read("multihead", tmp_path)] == ["first/a", "first/b"]
+    with pytest.raises(KeyboardInterrupt):
+        list(running)
+    assert [record.case for record in records.read("multihead", tmp_path)] == ["first/a", "first/b", "second/a"]
+
+
 def test_an_unknown_suite_and_a_folder_in_no_project_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"suite must be one of .*multihead.*, got 'nothing'"):
         list(suites.run("nothing"))

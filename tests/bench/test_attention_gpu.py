@@ -1,0 +1,325 @@
+"""The suite attention-gpu, tried out on a CPU: every way that runs there is right, and what does not says why."""
+
+import functools
+import math
+import statistics
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from torch.nn.attention.flex_attention import flex_attention
+
+from crossattn_ref import records
+from crossattn_ref.__main__ import main
+from crossattn_ref.attention import chunked, dense
+from crossattn_ref.bench import attention_gpu, audit, backends, beam_step, gpu, gpu_rows, shape_stream
+from crossattn_ref.bench.attention_gpu import BACKWARD, DECODE, DENSE, EVERYDAY, RAGGED, SHORT
+from crossattn_ref.bench.gpu_rows import Row
+from crossattn_ref.cost import Machine, Shape
+
+CPU = torch.device("cpu")
+SMALL = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16), ways=tuple(backends.WAYS))
+PADDED = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16, lengths=(3, 7)), law="uniform", ways=tuple(backends.WAYS))
+BACK = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16), backward=True, ways=tuple(backends.WAYS))
+ROWS = [*DECODE, *RAGGED, *SHORT, *DENSE, *BACKWARD, *EVERYDAY]
+LITTLE = beam_step.Size(
+    n_layers=2, d_model=24, n_heads=2, d_ff=29, n_tokens=31, n_memory=11, n_written=7, n_sources=3, width=5,
+    dtype=torch.float32,
+)  # fmt: skip
+has_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Let FlexAttention run as it is: compiling it takes longer than all the rest."""
+    monkeypatch.setattr(backends, "_compiled", lambda: flex_attention)
+    yield
+    torch._dynamo.reset()
+
+
+RATES = {"matrix_rate": [7e12, 8e12], "copy_bandwidth": [3e12], "read_bandwidth": [2e12], "exp_rate": [1e12]}
+MACHINE = Machine(name="made up", rates={"float32": 8e12}, bandwidth=3e12, exp_rate=1e12, source="this file")
+
+
+@pytest.fixture(autouse=True)
+def made_up_ceilings(monkeypatch):
+    """Let ceilings be what no CPU reaches: those of a busy machine are no ceilings."""
+    monkeypatch.setattr(gpu, "ceilings_of", lambda device: (RATES, MACHINE))
+
+
+def figures(measurements):
+    return {(m.case, m.metric): m for row in measurements for m in row}
+
+
+# Rows
+
+
+@pytest.fixture
+def measured():
+    return _measured()
+
+
+@functools.cache
+def _measured():
+    return figures(gpu_rows.measure("small", [SMALL, PADDED, BACK], device=CPU, samples=3))
+
+
+@pytest.mark.parametrize("row", [SMALL, PADDED, BACK], ids=lambda row: row.name)
+def test_every_way_has_its_figures_or_its_reason_and_no_time_lies_below_its_floor(row, measured):
+    found = measured
+    for way in backends.WAYS:
+        case = f"{row.name}/{way}"
+        if (case, "refused") in found:
+            assert len(found[case, "refused"].more["reason"]) > 20
+            continue
+        assert found[case, "median_us"].value > found[case, "floor_us"].value > 0
+        assert len(found[case, "median_us"].samples) == 3
+        assert found[case, "peak_bytes"].value >= 4 * 2 * 3 * 5 * 16  # at least its output
+        assert 0 < found[case, "error"].value < 1e-5
+    right = {way for way in backends.WAYS if (f"{row.name}/{way}", "median_us") in found}
+    assert {"default", "math", "chunked", "flash"} <= right
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"), [("cudnn", "No available kernel|No viable backend"), ("varlen", "CPU|cpu|cuda|CUDA|flash")]
+)
+def test_what_refuses_says_why(way, reason, measured):
+    line = measured[f"{SMALL.name}/{way}", "refused"]
+    assert any(word in line.more["reason"] for word in reason.split("|")), line.more["reason"]
+
+
+def test_the_kernel_that_was_seen_is_written_down(measured):
+    assert any("flash" in name for name in measured[f"{SMALL.name}/flash", "median_us"].more["kernels"])
+
+
+def test_counts_and_floors_are_those_of_the_pass(measured):
+    forward, back, padded = (measured[f"{row.name}/math", "floor_us"] for row in (SMALL, BACK, PADDED))
+    assert forward.more["flop"] == 4 * 2 * 3 * 5 * 7 * 16
+    assert forward.value == pytest.approx(1e6 * 4 * 2 * 3 * 2 * (5 + 7) * 16 / 3e12)  # bytes, at the bandwidth
+    assert (back.more["flop"], back.more["bytes"]) == (2.5 * forward.more["flop"], 2 * forward.more["bytes"])
+    assert back.value == pytest.approx(2 * forward.value)
+    assert padded.more["flop"] == 4 * 3 * 5 * 16 * (3 + 7)
+
+
+# Ways that a row on a CPU does not show
+
+
+def of_samples(x):
+    """Answer sample by sample with torch's function, each with its real keys alone."""
+    ends = [x.k.shape[2]] * len(x.k) if x.lengths is None else x.lengths.tolist()
+    one_by_one = zip(x.q, x.k, x.v, ends, strict=True)
+    return torch.stack([functional.scaled_dot_product_attention(q, k[:, :n], v[:, :n]) for q, k, v, n in one_by_one])
+
+
+@pytest.mark.parametrize("row", [SMALL, PADDED], ids=lambda row: row.name)
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flexattention_is_given_what_it_needs(row):
+    x = backends.draw(row.shape, CPU)
+    torch.testing.assert_close(backends.flex_way(x)(), of_samples(x))
+
+
+@pytest.mark.parametrize("row", [SMALL, PADDED], ids=lambda row: row.name)
+def test_varlen_is_given_what_it_needs(row, monkeypatch):
+    def by_hand(q, k, v, starts_q, starts_k, most_q, most_k):
+        assert (starts_q.dtype, starts_k.dtype) == (torch.int32, torch.int32)
+        assert (most_q, most_k) == (starts_q.diff().max(), starts_k.diff().max())
+        parts = [[slice(*ends) for ends in starts.unfold(0, 2, 1).tolist()] for starts in (starts_q, starts_k)]
+        answers = [
+            functional.scaled_dot_product_attention(*(x.transpose(0, 1) for x in (q[i], k[j], v[j])))
+            for i, j in zip(*parts, strict=True)
+        ]
+        return torch.cat([answer.transpose(0, 1) for answer in answers])
+
+    monkeypatch.setattr(backends, "varlen_attn", by_hand)
+    x = backends.draw(row.shape, CPU)
+    torch.testing.assert_close(backends.varlen_way(x)(), of_samples(x))
+
+
+def test_exact_answers_and_gradients_are_those_of_autograd():
+    x = backends.draw(SMALL.shape, CPU)
+    grad_out = torch.randn_like(x.q)
+    tensors = [tensor.double().requires_grad_() for tensor in (x.q, x.k, x.v)]
+    out = functional.scaled_dot_product_attention(*tensors)
+    places = [(0, 0), (1, 2)]
+    for place, (one,) in backends.exact(x, places).items():
+        torch.testing.assert_close(one, out[place].detach(), rtol=0, atol=1e-12)
+    grads = torch.autograd.grad(out, tensors, grad_out.double())
+    for place, those in backends.exact_gradients(x, grad_out, places).items():
+        for one, grad in zip(those, grads, strict=True):
+            torch.testing.assert_close(one, grad[place], rtol=0, atol=1e-12)
+
+
+def test_what_is_wrong_or_was_never_written_is_refused(monkeypatch):
+    def wrong(value):
+        return lambda x: backends.Prepared(lambda q, k, v: torch.full_like(q, value), (x.q, x.k, x.v))
+
+    monkeypatch.setitem(backends.WAYS, "zeros", wrong(0.0))
+    monkeypatch.setitem(backends.WAYS, "unwritten", wrong(math.nan))
+    unpadded = lambda x: backends.chunked_way(backends.Inputs(x.q, x.k, x.v, None))  # noqa: E731
+    monkeypatch.setitem(backends.WAYS, "unpadded", unpadded)
+    row = Row(shape=PADDED.shape, ways=("zeros", "unwritten", "unpadded"))
+    found = figures(gpu_rows.measure("wrong", [row], device=CPU, samples=3))
+    reasons = {case.rpartition("/")[2]: m.more["reason"] for (case, metric), m in found.items() if metric == "refused"}
+    assert "wrong: the error against float64 is 1, allowed are 1e-05" in reasons["zeros"]
+    assert "wrong: the answer is not finite everywhere" in reasons["unwritten"]
+    assert "wrong: the error against float64 is" in reasons["unpadded"]
+
+
+def test_a_wrong_gradient_is_refused(monkeypatch):
+    def halved(x):
+        return backends.Prepared(lambda q, k, v: dense.attention(q, (k + k.detach()) / 2, v), (x.q, x.k, x.v))
+
+    monkeypatch.setitem(backends.WAYS, "halved", halved)
+    found = figures(gpu_rows.measure("wrong", [Row(shape=SMALL.shape, backward=True, ways=("halved",))], device=CPU))
+    assert "wrong: the error against float64 is 0.5" in found[f"{BACK.name}/halved", "refused"].more["reason"]
+
+
+# The table
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_shows_ours_and_every_backend_of_torch(row):
+    assert row.shape.dtype == "bfloat16"
+    assert {"fused", "default", "cudnn", "flash", "efficient", "math", "varlen", "jagged", "flex"} <= set(row.ways)
+    assert set(row.ways) <= set(backends.WAYS)
+
+
+def test_no_two_rows_share_a_name():
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def test_the_memories_that_are_decoded_from_are_larger_than_200_megabytes():
+    assert all(row.counts["bytes"] > 200e6 and row.shape.Nq == 1 for row in DECODE)
+
+
+@pytest.mark.parametrize("row", RAGGED, ids=lambda row: row.name)
+def test_ragged_lengths_fill_the_longest_memory_and_leave_room_in_the_others(row):
+    lengths = row.shape.lengths
+    assert (len(lengths), max(lengths), min(lengths) >= 1) == (32, row.shape.Nk, True)
+    assert max(lengths) / np.mean(lengths) > (1.6 if row.law == "uniform" else 2.5)
+
+
+# A decoding step
+
+
+def test_a_folded_step_is_a_copied_one_and_reads_fewer_bytes():
+    step = beam_step.folded(LITTLE, CPU)
+    copied = beam_step.duplicated(step, LITTLE.width)
+    torch.testing.assert_close(step(), copied(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(step().double(), beam_step.in_float64(step), rtol=0, atol=1e-4)
+    assert step().shape == (15, 31)
+    assert LITTLE.bytes(folded=False) - LITTLE.bytes(folded=True) == 4 * 2 * 2 * (15 - 3) * 11 * 24
+
+
+def test_the_weights_that_are_counted_are_those_that_a_step_reads():
+    step = beam_step.folded(LITTLE, CPU)
+    unread = ("cross_attention.k_proj", "cross_attention.v_proj")
+    matrices = [
+        weight.nbytes for layer in step.layers for name, weight in layer.named_parameters()
+        if weight.ndim == 2 and not name.startswith(unread)
+    ]  # fmt: skip
+    read = [m.keys.nbytes + m.values.nbytes for m in (*step.written, *step.memories)]
+    assert sum(matrices) + sum(read) + step.output.nbytes == LITTLE.bytes(folded=True)
+
+
+def test_a_step_has_its_figures_each_way():
+    attends = {"default": dense.attention, "chunked": chunked.attention}
+    found = figures(beam_step.measure(size=LITTLE, written=(3, 7), device=CPU, attends=attends, samples=3))
+    name = "Whisper-size step B3 beam5 after 7"
+    for way in ("folded, default", "duplicated, default", "folded, chunked", "duplicated, chunked"):
+        assert found[f"{name}/{way}", "median_us"].value > 0
+        assert found[f"{name}/{way}", "error"].value < 1e-5
+    ratio = found[f"{name}/folded, default", "time over duplicated, default"].value
+    times = (
+        statistics.median(found[f"{name}/{way}, default", "median_us"].samples) for way in ("folded", "duplicated")
+    )
+    assert ratio == pytest.approx(next(times) / next(times))
+
+
+def test_a_step_that_answers_wrongly_is_refused():
+    found = figures(
+        beam_step.measure(
+            size=LITTLE, written=(7,), device=CPU, samples=3,
+            attends={"default": dense.attention, "wrong": lambda q, k, v, mask: -dense.attention(q, k, v, mask)},
+        )
+    )  # fmt: skip
+    line = found["Whisper-size step B3 beam5 after 7/folded, wrong", "refused"]
+    assert "wrong: the error against float64 is" in line.more["reason"]
+
+
+# A stream of shapes
+
+
+def test_the_shapes_of_a_stream_are_all_different_and_the_same_in_every_process():
+    shapes = shape_stream.shapes(201)
+    assert len({(s.B, s.Nq, s.Nk) for s in shapes}) == 201
+    assert shapes == shape_stream.shapes(201)
+    assert all(max(s.lengths) == s.Nk for s in shapes)
+
+
+def test_every_call_of_a_stream_is_timed_in_a_process_of_its_own():
+    found = figures(shape_stream.measure(ways={"math": 60}, n=3, device=CPU, dtype="float32"))
+    assert len(found["stream of 3 shapes/math", "call_us"].samples) == 3
+    assert found["stream of 3 shapes/math", "start_us"].value > 0
+
+
+def test_a_process_that_ends_before_its_first_call_is_a_refusal_with_its_last_words(monkeypatch):
+    ended = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback\nRuntimeError: no kernel\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    found = figures(shape_stream.measure(ways={"cudnn": 60}, n=3, device=CPU))
+    assert found["stream of 3 shapes/cudnn", "refused"].more["reason"] == "RuntimeError: no kernel"
+
+
+def test_a_process_that_is_stopped_leaves_what_it_has_done(monkeypatch):
+    def late(*_, **__):
+        raise subprocess.TimeoutExpired([], 1, output=b"[7.0]\n[5.0]\n[3.")
+
+    monkeypatch.setattr(subprocess, "run", late)
+    assert shape_stream.stream("math", 3) == [7.0, 5.0]
+
+
+def test_a_stream_that_takes_too_long_is_cut_off_and_compared_as_far_as_both_came(monkeypatch):
+    times = {"fused": [9.0, 1.0, 2.0, 3.0], "default": [9.0, 30.0, 30.0]}
+    monkeypatch.setattr(shape_stream, "stream", lambda way, n, **_: times[way])
+    found = figures(shape_stream.measure(ways={"fused": 1, "default": 1}, n=3, device=CPU))
+    ratio = found["stream of 3 shapes/fused", "total over default"]
+    assert (ratio.value, ratio.more["shapes"]) == (pytest.approx(3 / 60), 2)
+
+
+# The command
+
+
+@has_no_gpu
+def test_without_a_gpu_the_command_says_so_and_leaves_the_records_alone(tmp_path, capsys):
+    path = tmp_path / "attention-gpu.jsonl"
+    path.write_text("whatever stands there\n")
+    assert main(["bench", "attention-gpu", "--folder", str(tmp_path)]) == 2
+    complaint = capsys.readouterr().err
+    assert "attention-gpu must run on a GPU that torch can use" in complaint
+    assert "run it where there is one" in complaint
+    assert path.read_text() == "whatever stands there\n"
+
+
+@pytest.mark.parametrize("part", attention_gpu.PARTS)
+@has_no_gpu
+def test_so_does_every_part(part, tmp_path, capsys):
+    assert main(["bench", "attention-gpu", "--part", part, "--folder", str(tmp_path)]) == 2
+    assert "must run on a GPU" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_measured_is_kept_when_a_later_row_breaks_off_and_passes_the_audit(tmp_path, monkeypatch):
+    def broken():
+        yield from gpu_rows.measure("small", [SMALL], device=CPU, samples=3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(attention_gpu.PARTS, "decode", broken)
+    with pytest.raises(KeyboardInterrupt):
+        main(["bench", "attention-gpu", "--part", "decode", "--folder", str(tmp_path)])
+    kept = records.read("attention-gpu", tmp_path)
+    assert {(SMALL.name + "/math", "median_us"), ("ceilings of small", "exp_rate")} <= {
+        (r.case, r.metric) for r in kept
+    }
+    assert not [r for r in audit.audit((tmp_path / "attention-gpu.jsonl").read_text()) if r.refused]
