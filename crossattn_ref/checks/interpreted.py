@@ -1,0 +1,219 @@
+"""A Triton kernel of a learner's, run by Triton's interpreter in a process of its own, every access watched.
+
+The interpreter has to be switched on before triton is imported, and stays on; so the process that asks never imports
+it. It sends the source of the kernel and arrays, and gets back the output and what was counted: no GPU is needed.
+Run as a program, this file is that other process.
+
+Letters: B samples, Nq queries, Nk keys, D width; q and out (B, Nq, D), k and v (B, Nk, D), lengths (B,).
+"""
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import inspect
+import io
+import linecache
+import os
+import select
+import struct
+import subprocess
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+
+from crossattn_ref.checks.subject import SAID, Outcome, Raised, Tape
+
+SECONDS = 60  # for one launch
+HOW_TO_GET_IT = (
+    "the check needs triton and torch, and {} is not installed. Run: pip install triton torch "
+    "(Linux; in Colab both are there)"
+)
+COUNTS = ("read", "visits", "largest", "strays")
+SOMETHING_ELSE = 777.0  # what a stray load finds
+_HEAD = struct.Struct("!Q")
+_PROCESSES: dict[int, subprocess.Popen] = {}  # by the process that started it: a fork starts its own
+
+
+class KernelSubject:
+    """A kernel that is run elsewhere: as a function, or as an object whose source is its text.
+
+    call(q, k, v, lengths, BLOCK_Q, BLOCK_K) returns (out, read, visits, largest, strays): how many numbers of k and v
+    were read, in how many loads of them, how many places the largest load had, and how many places were touched that
+    belong to nothing that was given.
+    """
+
+    def __init__(self, answer: Callable):
+        self._answer = answer
+
+    def call(self, *args):
+        for name in ("triton", "torch"):
+            if importlib.util.find_spec(name) is None:
+                return Outcome(error=Raised("ModuleNotFoundError", HOW_TO_GET_IT.format(name)))
+        try:
+            source = source_of(self._answer)
+        except (OSError, TypeError) as error:
+            return Outcome(error=Raised(type(error).__name__, f"the source of the kernel cannot be found: {error}"))
+        reply = _asked({"source": np.array(source), **dict(zip("qkv", args, strict=False)), "rest": np.array(args[4:]),
+                        "lengths": args[3]})  # fmt: skip
+        said = str(reply.get("said", ""))
+        if "error" in reply:
+            return Outcome(error=Raised(*(str(part) for part in reply["error"])), said=said)
+        return Outcome((reply["out"], *(int(reply[name]) for name in COUNTS)), said=said)
+
+
+def source_of(answer: Callable) -> str:
+    """Return the text of a kernel, whether or not it is decorated. Raises OSError where there is none."""
+    if isinstance(getattr(answer, "source", None), str):
+        return answer.source
+    return textwrap.dedent(inspect.getsource(getattr(answer, "fn", answer)))
+
+
+def _asked(message):
+    """Ask the other process; one that answers nothing in time is ended, and the next question starts another."""
+    process = _PROCESSES.get(os.getpid())
+    if process is None or process.poll() is not None:
+        process = _PROCESSES[os.getpid()] = _started()
+    try:
+        _send(process.stdin, message)
+        if not select.select([process.stdout], [], [], SECONDS)[0]:
+            raise TimeoutError(f"it was still running after {SECONDS} seconds")
+        return _received(process.stdout)
+    except (OSError, EOFError, TimeoutError) as error:
+        process.kill()
+        kind = "TimeoutError" if isinstance(error, TimeoutError) else "RuntimeError"
+        words = str(error) if kind == "TimeoutError" else "its process ended: did it touch memory that is not there?"
+        return {"error": np.array([kind, words, ""])}
+
+
+def _started():
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from crossattn_ref.checks.interpreted import main; main()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(
+        command, env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, **pipes
+    )
+    atexit.register(process.kill)
+    return process
+
+
+def _send(stream, message):
+    buffer = io.BytesIO()
+    np.savez(buffer, **message)
+    stream.write(_HEAD.pack(buffer.tell()) + buffer.getvalue())
+    stream.flush()
+
+
+def _received(stream):
+    """Read one message. Raises EOFError where the other side is gone."""
+    head = stream.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise EOFError
+    with np.load(io.BytesIO(stream.read(*_HEAD.unpack(head))), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def main() -> None:
+    """Run kernels until nobody asks any more."""
+    replies, sys.stdout = os.fdopen(os.dup(1), "wb"), sys.stderr
+    launch = _launcher()
+    with contextlib.suppress(EOFError):
+        while True:
+            message, said = _received(sys.stdin.buffer), Tape(SAID)
+            try:
+                with contextlib.redirect_stdout(said), np.errstate(all="ignore"):
+                    reply = launch(**message)
+            except BaseException as error:  # noqa: BLE001 a kernel may end in anything
+                reply = {"error": np.array(_words(error))}
+            _send(replies, {**reply, "said": np.array(said.getvalue())})
+
+
+def _launcher():
+    """Import triton, with the interpreter on, and make the function that launches a kernel and counts."""
+    import torch
+    import triton
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    @functools.cache
+    def compiled(source):
+        function = _defined(source, {"triton": triton, "tl": tl})
+        return function if hasattr(function, "fn") else triton.jit(function)
+
+    def launch(source, q, k, v, lengths, rest):
+        block_q, block_k = map(int, rest)
+        kernel = compiled(str(source))
+        q, k, v = (torch.from_numpy(x.astype(np.float32)) for x in (q, k, v))
+        out, lengths = torch.full_like(q, float("nan")), torch.from_numpy(lengths.astype(np.int32))
+        counter = _Counter({"q": q, "k": k, "v": v, "out": out, "lengths": lengths})
+        with counter.watching(interpreter.interpreter_builder):
+            kernel[triton.cdiv(q.shape[1], block_q), len(q)](
+                q, k, v, out, lengths, q.shape[1], k.shape[1], q.shape[2] ** -0.5,
+                WIDTH=q.shape[2], BLOCK_Q=block_q, BLOCK_K=block_k,
+            )  # fmt: skip
+        return {"out": out.numpy(), **{name: np.array(getattr(counter, name)) for name in COUNTS}}
+
+    return launch
+
+
+def _defined(source, names):
+    """Define the function in a text, whose lines can be found again."""
+    name = f"<kernel {hash(source)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    world = {**names, "__name__": "kernel"}
+    exec(compile(source, name, "exec"), world)  # noqa: S102 this process is there for it
+    return next(value for value in reversed(world.values()) if callable(value))
+
+
+class _Counter:
+    """Stands between a kernel and memory: counts what is read, and lets nothing through that was not given."""
+
+    def __init__(self, tensors):
+        self._spans = {name: (x.data_ptr(), x.data_ptr() + x.nbytes) for name, x in tensors.items()}
+        self.read = self.visits = self.largest = self.strays = 0
+
+    @contextlib.contextmanager
+    def watching(self, builder):
+        """Take the place of the interpreter's loads and stores."""
+        load, store = builder.create_masked_load, builder.create_masked_store
+
+        def watched_load(ptrs, mask, *rest):
+            wanted = np.asarray(mask.data)
+            inside = self._allowed(ptrs.data, wanted, ("q", "k", "v", "lengths"))
+            found = load(ptrs, SimpleNamespace(data=inside), *rest)
+            found.data[wanted & ~inside] = SOMETHING_ELSE
+            memory = wanted & (self._within(ptrs.data, "k") | self._within(ptrs.data, "v"))
+            self.read, self.visits = self.read + int(memory.sum()), self.visits + (ptrs.data.size > 1)
+            self.largest = max(self.largest, ptrs.data.size)
+            return found
+
+        def watched_store(ptrs, value, mask, *rest):
+            inside = self._allowed(ptrs.data, np.asarray(mask.data), ("out",))
+            return store(ptrs, value, SimpleNamespace(data=inside), *rest)
+
+        builder.create_masked_load, builder.create_masked_store = watched_load, watched_store
+        try:
+            yield
+        finally:
+            builder.create_masked_load, builder.create_masked_store = load, store
+
+    def _allowed(self, places, mask, names):
+        """Say which of the places that are touched belong to some of the arrays, and count the others."""
+        inside = mask & np.logical_or.reduce([self._within(places, name) for name in names])
+        self.strays += int((mask & ~inside).sum())
+        return inside
+
+    def _within(self, places, name):
+        first, end = self._spans[name]
+        return (places >= first) & (places < end)
+
+
+def _words(error):
+    """Say what a kernel ended in: kind, message, and the line of the kernel."""
+    cause = error.__cause__ or error
+    own = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename.startswith("<kernel ")]
+    return [type(cause).__name__, str(cause)[:300], (own[-1].line or "") if own else ""]
