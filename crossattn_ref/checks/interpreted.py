@@ -1,13 +1,14 @@
-"""A Triton kernel of a learner's, run by Triton's interpreter in a process of its own, every access watched.
+"""A Triton kernel, run by Triton's interpreter in a process of its own, every access watched: no GPU is needed.
 
 The interpreter has to be switched on before triton is imported, and stays on; so the process that asks never imports
-it. It sends the source of the kernel and arrays, and gets back the output and what was counted: no GPU is needed.
-Run as a program, this file is that other process.
+it. It sends the source of the kernel and arrays, and gets back the output and what was counted. Run as a program, this
+file is that other process; in a sandbox both lie inside.
 
 Letters: B samples, Nq queries, Nk keys, D width; q and out (B, Nq, D), k and v (B, Nk, D), lengths (B,).
 """
 
 import atexit
+import builtins
 import contextlib
 import functools
 import importlib.util
@@ -26,44 +27,40 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from crossattn_ref.checks.subject import SAID, Outcome, Raised, Tape
+from crossattn_ref.checks.subject import SAID, Tape
 
 SECONDS = 60  # for one launch
-HOW_TO_GET_IT = (
-    "the check needs triton and torch, and {} is not installed. Run: pip install triton torch "
-    "(Linux; in Colab both are there)"
-)
 COUNTS = ("read", "visits", "largest", "strays")
 SOMETHING_ELSE = 777.0  # what a stray load finds
 _HEAD = struct.Struct("!Q")
 _PROCESSES: dict[int, subprocess.Popen] = {}  # by the process that started it: a fork starts its own
 
 
-class KernelSubject:
-    """A kernel that is run elsewhere: as a function, or as an object whose source is its text.
+def launched(kernel: Callable) -> Callable:
+    """Make a function of a kernel: (q, k, v, lengths, BLOCK_Q, BLOCK_K) -> (out, read, visits, largest, strays).
 
-    call(q, k, v, lengths, BLOCK_Q, BLOCK_K) returns (out, read, visits, largest, strays): how many numbers of k and v
-    were read, in how many loads of them, how many places the largest load had, and how many places were touched that
-    belong to nothing that was given.
+    One program is started for each tile of BLOCK_Q queries and each sample, in single precision. Counted are: numbers
+    of k and v that were read, loads of more than one place, places of the largest load, and places touched that belong
+    to nothing that was given. What the kernel prints is printed, and what it raises is raised.
+
+    Raises ModuleNotFoundError without triton and torch, TimeoutError after SECONDS.
     """
 
-    def __init__(self, answer: Callable):
-        self._answer = answer
-
-    def call(self, *args):
+    def launch(q, k, v, lengths, BLOCK_Q, BLOCK_K):
         for name in ("triton", "torch"):
             if importlib.util.find_spec(name) is None:
-                return Outcome(error=Raised("ModuleNotFoundError", HOW_TO_GET_IT.format(name)))
-        try:
-            source = source_of(self._answer)
-        except (OSError, TypeError) as error:
-            return Outcome(error=Raised(type(error).__name__, f"the source of the kernel cannot be found: {error}"))
-        reply = _asked({"source": np.array(source), **dict(zip("qkv", args, strict=False)), "rest": np.array(args[4:]),
-                        "lengths": args[3]})  # fmt: skip
-        said = str(reply.get("said", ""))
+                remedy = "run: pip install triton torch (Linux; in Colab both are there)"
+                raise ModuleNotFoundError(f"a kernel needs triton and torch, and {name} is not installed; {remedy}")
+        tiles = np.array([BLOCK_Q, BLOCK_K])
+        message = {"source": np.array(source_of(kernel)), "q": q, "k": k, "v": v, "lengths": lengths, "tiles": tiles}
+        reply = _asked(message)
+        print(reply["said"], end="")
         if "error" in reply:
-            return Outcome(error=Raised(*(str(part) for part in reply["error"])), said=said)
-        return Outcome((reply["out"], *(int(reply[name]) for name in COUNTS)), said=said)
+            kind, words = map(str, reply["error"])
+            raise getattr(builtins, kind, RuntimeError)(words)
+        return (reply["out"], *(int(reply[name]) for name in COUNTS))
+
+    return launch
 
 
 def source_of(answer: Callable) -> str:
@@ -74,7 +71,7 @@ def source_of(answer: Callable) -> str:
 
 
 def _asked(message):
-    """Ask the other process; one that answers nothing in time is ended, and the next question starts another."""
+    """Ask the other process; one that does not answer in time is ended, and the next question starts another."""
     process = _PROCESSES.get(os.getpid())
     if process is None or process.poll() is not None:
         process = _PROCESSES[os.getpid()] = _started()
@@ -85,9 +82,9 @@ def _asked(message):
         return _received(process.stdout)
     except (OSError, EOFError, TimeoutError) as error:
         process.kill()
-        kind = "TimeoutError" if isinstance(error, TimeoutError) else "RuntimeError"
-        words = str(error) if kind == "TimeoutError" else "its process ended: did it touch memory that is not there?"
-        return {"error": np.array([kind, words, ""])}
+        if isinstance(error, TimeoutError):
+            raise
+        raise RuntimeError("the process of the kernel ended: did it use too much memory?") from error
 
 
 def _started():
@@ -144,8 +141,8 @@ def _launcher():
         function = _defined(source, {"triton": triton, "tl": tl})
         return function if hasattr(function, "fn") else triton.jit(function)
 
-    def launch(source, q, k, v, lengths, rest):
-        block_q, block_k = map(int, rest)
+    def launch(source, q, k, v, lengths, tiles):
+        block_q, block_k = map(int, tiles)
         kernel = compiled(str(source))
         q, k, v = (torch.from_numpy(x.astype(np.float32)) for x in (q, k, v))
         out, lengths = torch.full_like(q, float("nan")), torch.from_numpy(lengths.astype(np.int32))
@@ -213,7 +210,7 @@ class _Counter:
 
 
 def _words(error):
-    """Say what a kernel ended in: kind, message, and the line of the kernel."""
+    """Say what a kernel ended in: kind, and message with the line of the kernel."""
     cause = error.__cause__ or error
     own = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename.startswith("<kernel ")]
-    return [type(cause).__name__, str(cause)[:300], (own[-1].line or "") if own else ""]
+    return [type(cause).__name__, str(cause)[:300] + (f", in: {own[-1].line}" if own else "")]

@@ -11,7 +11,6 @@ from crossattn_ref.attention import reference
 from crossattn_ref.checks.compare import Violation, disagreement
 from crossattn_ref.checks.draw import normal
 from crossattn_ref.checks.exercise import Exercise, Property
-from crossattn_ref.checks.interpreted import KernelSubject
 from crossattn_ref.checks.variants import kernels
 
 
@@ -34,9 +33,17 @@ def _case(rng, Nq, Nk, lengths, *, tile=(4, 4), scale=1.0):
     return {"q": q, "k": k, "v": v, "lengths": lengths, "BLOCK_Q": tile[0], "BLOCK_K": tile[1]}
 
 
+def _launched(ask, case):
+    """Launch -> the output, and what was counted."""
+    value = ask.call(**case)
+    if not isinstance(value, tuple) or len(value) != 5:
+        raise Violation("pass what launched() makes of your kernel, not the kernel itself", case)
+    return value
+
+
 def _run(ask, case):
     """Launch, and raise where the answer is not the right one -> what was counted."""
-    out, *counts = ask.call(**case)
+    out, *counts = _launched(ask, case)
     q, k, v = (np.nan_to_num(case[name]) for name in "qkv")
     mask = (np.arange(k.shape[1]) < case["lengths"][:, None])[:, None, :]
     exact = reference.attention(q, k, v, mask)
@@ -64,7 +71,7 @@ def _far_apart(ask, rng):
 
 def _nothing_stray(ask, rng):
     case = _case(rng, 5, 6, [5, 6])
-    *_, strays = ask.call(**case)
+    *_, strays = _launched(ask, case)
     if strays:
         raise Violation(f"{strays} places were read or written that belong to nothing that was given", case)
 
@@ -72,7 +79,7 @@ def _nothing_stray(ask, rng):
 def _a_tile_at_a_time(ask, rng):
     for n_keys in (8, 16):
         case = _case(rng, 4, n_keys, [n_keys], tile=(4, 8))
-        *_, largest, _ = ask.call(**case)
+        *_, largest, _ = _launched(ask, case)
         room = 8 * case["q"].shape[2]
         if largest > room:
             raise Violation(f"{largest} places were loaded at once, and a tile of 8 keys has {room}", case)
@@ -95,8 +102,7 @@ EXERCISES = {
         reference=kernels.right,
         plain=kernels.right,
         observe=_observed,
-        local=KernelSubject,
-        wanted="kernel",
+        needs=("torch", "triton"),
         properties=(
             Property("tiles that fit", 2, _whole_tiles),
             Property("lengths that are no multiple of a tile", 3, _ragged_tiles),

@@ -1,10 +1,11 @@
 """Mistakes in a Triton kernel that reads keys tile after tile, and right ones written another way.
 
-A kernel is text here, and a mistake replaces a piece of it: what runs it is checks.interpreted, in another process.
+A kernel is text here, and a mistake replaces a piece of it; checks.interpreted runs it in another process.
 
 Letters: Nq queries, Nk keys of a sample; WIDTH of each; BLOCK_Q queries and BLOCK_K keys of a tile.
 """
 
+from crossattn_ref.checks.interpreted import launched
 from crossattn_ref.checks.report import Misconception
 
 SIGNATURE = """def kernel(
@@ -38,16 +39,16 @@ BODY = """
 
 
 class Kernel:
-    """A kernel as text. It is run by checks.interpreted, and not by calling it."""
+    """A kernel as text, that is launched when it is called."""
 
     def __init__(self, body: str, **pieces: str):
         for old, new in pieces.items():
             body = _with(body, PIECES[old], new)
         self.source = SIGNATURE + body.strip("\n") + "\n"
 
-    def __call__(self, *_: object) -> None:
-        """Raise TypeError: a kernel is launched."""
-        raise TypeError("a kernel is launched, not called")
+    def __call__(self, *args: object) -> tuple:
+        """Launch it on (q, k, v, lengths, BLOCK_Q, BLOCK_K) -> (out, read, visits, largest, strays)."""
+        return launched(self)(*args)
 
 
 PIECES = {
@@ -148,7 +149,8 @@ MISTAKES = tuple(
         ("one query at a time", Kernel(ONE_AT_A_TIME), "when every query of a tile reads all keys once more",
          "Four queries stand beside each other. How often must a tile of keys be fetched for them?"),
         ("all keys at once", {"until": "range(0, 1)", "key": "tl.arange(0, 64)"},
-         "when all keys are loaded at once", "Beside the processor there is room for a tile. Whose size says how much?"),
+         "when all keys are loaded at once",
+         "Beside the processor there is room for a tile. Whose size says how much?"),
     )
 )  # fmt: skip
 
