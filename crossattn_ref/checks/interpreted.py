@@ -29,7 +29,7 @@ import numpy as np
 
 from crossattn_ref.checks.subject import SAID, Tape
 
-SECONDS = 60  # for one launch
+START, SECONDS = 300, 60  # for the other process, and for one launch
 COUNTS = ("read", "visits", "largest", "strays")
 SOMETHING_ELSE = 777.0  # what a stray load finds
 _HEAD = struct.Struct("!Q")
@@ -72,30 +72,40 @@ def source_of(answer: Callable) -> str:
 
 def _asked(message):
     """Ask the other process; one that does not answer in time is ended, and the next question starts another."""
-    process = _PROCESSES.get(os.getpid())
-    if process is None or process.poll() is not None:
-        process = _PROCESSES[os.getpid()] = _started()
     try:
+        process = _PROCESSES.get(os.getpid()) or _started()
         _send(process.stdin, message)
-        if not select.select([process.stdout], [], [], SECONDS)[0]:
-            raise TimeoutError(f"it was still running after {SECONDS} seconds")
-        return _received(process.stdout)
-    except (OSError, EOFError, TimeoutError) as error:
-        process.kill()
-        if isinstance(error, TimeoutError):
-            raise
+        return _answer(process, SECONDS)
+    except TimeoutError:
+        _end()
+        raise
+    except (OSError, EOFError) as error:
+        _end()
         raise RuntimeError("the process of the kernel ended: did it use too much memory?") from error
 
 
 def _started():
+    """Start the other process, and wait until it has imported what it needs."""
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, "-c", "from crossattn_ref.checks.interpreted import main; main()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(
-        command, env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, **pipes
-    )
+    process = _PROCESSES[os.getpid()] = subprocess.Popen(command, env=environment, **pipes)
     atexit.register(process.kill)
+    _answer(process, START)
     return process
+
+
+def _answer(process, seconds):
+    if not select.select([process.stdout], [], [], seconds)[0]:
+        raise TimeoutError(f"it was still running after {seconds} seconds")
+    return _received(process.stdout)
+
+
+def _end():
+    process = _PROCESSES.pop(os.getpid())
+    process.kill()
+    process.communicate()
 
 
 def _send(stream, message):
@@ -118,6 +128,7 @@ def main() -> None:
     """Run kernels until nobody asks any more."""
     replies, sys.stdout = os.fdopen(os.dup(1), "wb"), sys.stderr
     launch = _launcher()
+    _send(replies, {})
     with contextlib.suppress(EOFError):
         while True:
             message, said = _received(sys.stdin.buffer), Tape(SAID)

@@ -81,8 +81,8 @@ def test_a_process_that_ends_is_replaced_by_another():
 
 
 def test_a_kernel_that_never_ends_is_ended(monkeypatch):
-    monkeypatch.setattr(interpreted, "SECONDS", 1)
     launch("tl.store(out_ptr + tl.arange(0, 4), 1.0)")
+    monkeypatch.setattr(interpreted, "SECONDS", 1)
     with pytest.raises(TimeoutError, match="still running after 1 seconds"):
         launch("while True:\n    pass")
 

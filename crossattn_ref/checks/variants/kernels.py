@@ -82,6 +82,11 @@ _TAIL = "Seven keys in tiles of four: which places does the second tile touch, a
 _RESCALE = "The largest score has grown. Under which one were the sums made that you kept?"
 _PLACES = "In which row of the array does sample 2 begin, and how many rows does each sample take?"
 
+_GUARDED = (
+    'tl.exp(scores - tl.where(higher == -float("inf"), 0.0, higher)[:, None]), '
+    'tl.exp(top - tl.where(higher == -float("inf"), 0.0, higher))'
+)
+
 ONE_AT_A_TIME = """
     tile, sample, column = tl.program_id(0), tl.program_id(1), tl.arange(0, WIDTH)
     length = tl.load(lengths_ptr + sample)
@@ -124,7 +129,10 @@ MISTAKES = tuple(
          "How many keys has this sample, and who knows it?"),
         ("first sample's length", {"length": "tl.load(lengths_ptr)"}, "with the first sample's length for all",
          "Which entry of lengths belongs to this program?"),
-        ("all tiles visited", {"until": "range(0, n_keys, BLOCK_K)"},
+        ("NaN from empty blocks", {"until": "range(0, n_keys, BLOCK_K)"},
+         "when -inf is taken off -inf in a tile that holds no key",
+         "What is the largest score of a tile without a key, and what is exp(-inf - -inf)?"),
+        ("all tiles visited", {"until": "range(0, n_keys, BLOCK_K)", "weigh": _GUARDED},
          "when tiles behind the length are visited, and masked",
          "A sample has 3 keys of 64. How many tiles must be visited?"),
         ("last tile dropped", {"until": "range(0, length - BLOCK_K + 1, BLOCK_K)"},
