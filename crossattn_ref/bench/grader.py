@@ -36,6 +36,7 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
     exercises,
     gpu_efficiency,  # noqa: F401
     heads,  # noqa: F401
+    kernel,  # noqa: F401
     latent_resampler,  # noqa: F401
     long_memories,  # noqa: F401
     masks,  # noqa: F401
@@ -69,9 +70,13 @@ def measure(
     folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(cores(), initializer=_one_thread) as pool:
         for one in ("numpy", "torch"):
-            chosen = [name for name in names if (find(name).wanted == "tensor") == (one == "torch")]
+            chosen = [name for name in names if _runs_on(find(name)) == one]
             if chosen and case in (None, one):
                 yield from _case(pool, one, chosen, seeds, folder)
+
+
+def _runs_on(exercise):
+    return "torch" if exercise.wanted == "tensor" or "torch" in exercise.needs else "numpy"
 
 
 PARTS = {case: partial(measure, case) for case in ("numpy", "torch")}

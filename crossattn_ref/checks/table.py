@@ -29,11 +29,11 @@ EXERCISES = {
     "bridges": ("LatentResampler", "gated_layer", "media_mask"),
     "cost": ("roofline", "predict_doubling"),
     "online-softmax": ("merge", "chunked_attention", "chunked_backward"),
-    "gpu-efficiency": ("split_keys", "ragged", "audit"),
+    "gpu-efficiency": ("split_keys", "ragged", "audit", "kernel"),
     "long-memories": ("error_budget",),
 }
 
-# An exercise lies in the module of its subject, but for those that need torch where the rest of the subject does not.
+# An exercise lies in the module of its subject, but for those that need torch or triton where the rest does not.
 ELSEWHERE = {
     "heads/MultiHeadAttention": "multihead",
     "heads/grouped_attention": "multihead",
@@ -42,6 +42,7 @@ ELSEWHERE = {
     "cross-attention/DecoderLayer": "decoder_layer",
     "translation/encode_decode": "encode_decode",
     "bridges/LatentResampler": "latent_resampler",
+    "gpu-efficiency/kernel": "kernel",
 }
 
 

@@ -19,6 +19,7 @@ IMPORTABLE = {  # what notebooks may import of crossattn_ref
     "cross-attention": _MULTIHEAD,
     "translation": _BLOCKS,
     "vqa": _DEFINITION,
+    "gpu-efficiency": ("checks/interpreted.py",),
     "bridges": (*_MULTIHEAD, "attention/reference.py"),
 }
 _IMPORTS = re.compile(r"^\s*(from|import) crossattn_ref\.(?!checks)", re.MULTILINE)
@@ -66,9 +67,11 @@ def read(path: Path) -> Notebook:
     for source, meta in cells:
         if meta.get("grade") and not meta.get("solution"):
             checks[meta["grade_id"]] = _check(path, meta, source)
-    torch = any(find(check.exercise).wanted == "tensor" for check in checks.values())
+    asked = [find(check.exercise) for check in checks.values()]
+    torch = any(exercise.wanted == "tensor" for exercise in asked)
+    needed = tuple(dict.fromkeys(name for exercise in asked for name in exercise.needs))
     modules = IMPORTABLE.get(path.parent.name, ())
-    libraries = ("numpy", "torch", "jaxtyping") if torch else ("numpy",)
+    libraries = ("numpy", "torch", "jaxtyping") if torch else ("numpy", *needed)
     borrower = _borrower(cells, checks) if modules else None
     if borrower:
         return Notebook(path.stem, checks, locked, libraries, (), {borrower: modules})

@@ -8,7 +8,14 @@ from bs4 import BeautifulSoup
 
 MODULES = [
     importlib.import_module(f"crossattn_ref.{name}")
-    for name in ("attention.reference", "attention.dense", "attention.inputs", "attention.multihead", "models.blocks")
+    for name in (
+        "attention.reference",
+        "attention.dense",
+        "attention.inputs",
+        "attention.multihead",
+        "models.blocks",
+        "cost",
+    )
 ]
 
 

@@ -190,6 +190,17 @@ def _starts_of_the_keys(attend, q, k, v, query_lengths, key_lengths):
     return in_places(out, query_lengths, len(q), q.shape[1])
 
 
+@quiet
+def _one_mask(attend, q, k, v, query_lengths, key_lengths):
+    """Cut queries by the mask of the keys, as far as it goes, and let them begin where the keys do."""
+    mask = np.arange(k.shape[1]) < key_lengths[:, None]
+    for_q = mask[:, : q.shape[1]]
+    for_q = np.pad(for_q, ((0, 0), (0, q.shape[1] - for_q.shape[1])))
+    out = np.zeros((*q.shape[:2], v.shape[2]), v.dtype)
+    out[for_q] = attend(q[for_q], k[mask], v[mask], sums(key_lengths, 0), sums(key_lengths, 0))
+    return out
+
+
 def _keys_by_the_queries(attend, q, k, v, query_lengths, key_lengths):
     return ragged(attend, q, k, v, query_lengths, np.minimum(query_lengths, k.shape[1]))
 
@@ -231,6 +242,8 @@ def appended(old_k, old_v, old_lengths, k, v, lengths):
 
 MISTAKES = (
     *flat(STAGES),
+    Misconception("one mask and its starts", _one_mask,
+                  "when the queries are cut, and counted, by the mask of the keys", _WHOSE),
     Misconception("starts of the keys", _starts_of_the_keys, "when the queries begin where the keys do", _WHOSE),
     Misconception("keys by the queries", _keys_by_the_queries, "when the keys are cut to the lengths of the queries",
                   "Whose padding stands in k, and whose lengths tell where?"),
