@@ -8,6 +8,7 @@ names that as SUITE. Running a suite or a part of it replaces what the same comm
 
 import datetime
 import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +32,13 @@ SUITES = {
 }
 
 
-def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -> Iterator[records.Record]:
+def run(
+    suite: str, *, part: str | None = None, folder: Path = records.FOLDER, corpus: Path | None = None
+) -> Iterator[records.Record]:
     """Measure a suite or a part of it, yield each record as it comes, and replace them in its file when all are there.
 
-    Raises ValueError for an unknown suite or part, and where folder lies in no project.
+    corpus is where a corpus lies that may not come with the course, for the parts that read one.
+    Raises ValueError for an unknown suite or part, where folder lies in no project, and for a corpus that is not read.
     """
     if suite not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {suite!r}")
@@ -46,8 +50,11 @@ def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -
     if part is not None and part not in parts:
         raise ValueError(f"part must be one of {', '.join(parts) or 'none'} in {suite}, got {part!r}")
     command = f"crossattn bench {suite}" + (f" --part {part}" if part else "")
+    measuring = parts[part] if part else module.measure
+    if corpus is not None and "corpus" not in inspect.signature(measuring).parameters:
+        raise ValueError(f"corpus must be left out: {command} reads none")
     found = []
-    for measurement in parts[part]() if part else module.measure():
+    for measurement in measuring() if corpus is None else measuring(corpus=corpus):
         found.append(_record(suite, name, module, measurement, command))
         yield found[-1]
     into = getattr(module, "SUITE", suite)
