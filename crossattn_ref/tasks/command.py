@@ -9,6 +9,8 @@ examples:
   crossattn train translation                                 the glass box on the grammar, in a minute
   crossattn train translation --recipe standard --seed 1      the standard model, another seed
   crossattn train translation --data multi30k             English to German; fetches the corpus (for research only)
+  crossattn train translation --data multi30k --recipe text-long --device cuda
+                                                          the same on a GPU, with more patience
   crossattn train translation --data ../texts --src en --tgt fr
                                                               train.en, train.fr, val.en, val.fr in a folder of yours
 
