@@ -83,11 +83,11 @@ RECIPES = {
         plan=Plan(n_steps=8000, peak_rate=5e-3, n_warmup=2000, validate_every=100, n_kept=10),
     ),
     "text-long": Recipe(  # every sentence read twice, and long: for a GPU
-        sizes={"d_model": 160, "d_ff": 320, "n_encoder_layers": 4, "n_decoder_layers": 3, "dropout": 0.3,
+        sizes={"d_model": 160, "d_ff": 320, "n_encoder_layers": 4, "n_decoder_layers": 3, "dropout": 0.25,
                "norm": "post"},
         n_tokens=8192,
         n_subwords=6000,
-        consistency=5.0,
+        consistency=4.0,
         plan=Plan(n_steps=8000, peak_rate=4e-3, n_warmup=2000, schedule="linear", validate_every=100, n_kept=10),
     ),
 }  # fmt: skip
