@@ -13,6 +13,7 @@ examples:
   crossattn bench multihead        measure one, and replace book/measurements/multihead.jsonl
   crossattn bench multihead --folder elsewhere
   crossattn bench translation --part grammar/glass-box
+  crossattn bench translation --part multi30k --corpus ../multi30k
 """
 
 
@@ -27,6 +28,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("suite", nargs="?", metavar="SUITE", help=", ".join(suites.SUITES))
     parser.add_argument("--part", help="measure a part of the suite alone, where it has parts")
+    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where Multi30k lies already: nothing is fetched")
     parser.add_argument("--folder", type=Path, default=records.FOLDER, help="where records lie (default: %(default)s)")
     parser.set_defaults(run=run)
 
@@ -37,9 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(f"{name:16} {what}" for name, what in suites.SUITES.items()))
         return 0
     try:
-        for record in suites.run(arguments.suite, part=arguments.part, folder=arguments.folder):
+        for record in suites.run(
+            arguments.suite, part=arguments.part, folder=arguments.folder, corpus=arguments.corpus
+        ):
             spread = f"{min(record.samples):.4g} to {max(record.samples):.4g}"
             print(f"{record.case:45} {record.metric:17} {record.value:10.4g} {record.unit:13} ({spread})", flush=True)
+            if "signature" in record.more:
+                print(f"{'':45} {record.more['signature']}", flush=True)
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"crossattn bench: {error}", file=sys.stderr)
         return 2

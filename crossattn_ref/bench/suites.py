@@ -9,6 +9,7 @@ as SUITE. Running a suite or a part of it replaces what the same command recorde
 
 import datetime
 import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,12 +34,15 @@ SUITES = {
 }
 
 
-def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -> Iterator[records.Record]:
+def run(
+    suite: str, *, part: str | None = None, folder: Path = records.FOLDER, corpus: Path | None = None
+) -> Iterator[records.Record]:
     """Measure a suite or a part of it, yield each record as it comes, and replace them in its file when all are there.
 
     What comes as a list is put there at once, and what the same command found before goes.
 
-    Raises ValueError for an unknown suite or part, and where folder lies in no project.
+    corpus is where a corpus lies that may not come with the course, for the parts that read one.
+    Raises ValueError for an unknown suite or part, where folder lies in no project, and for a corpus that is not read.
     """
     if suite not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {suite!r}")
@@ -50,9 +54,12 @@ def run(suite: str, *, part: str | None = None, folder: Path = records.FOLDER) -
     if part is not None and part not in parts:
         raise ValueError(f"part must be one of {', '.join(parts) or 'none'} in {suite}, got {part!r}")
     command = f"crossattn bench {suite}" + (f" --part {part}" if part else "")
+    measuring = parts[part] if part else module.measure
+    if corpus is not None and "corpus" not in inspect.signature(measuring).parameters:
+        raise ValueError(f"corpus must be left out: {command} reads none")
     into = getattr(module, "SUITE", suite)
     found, about = [], None
-    for measured in parts[part]() if part else module.measure():
+    for measured in measuring() if corpus is None else measuring(corpus=corpus):
         about = about or _about(into, name, module, command)
         new = [_record(one, about) for one in (measured if isinstance(measured, list) else [measured])]
         found += new

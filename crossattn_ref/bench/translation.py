@@ -2,11 +2,14 @@
 
 Parts are measured one by one, each with its cases. Training is timed as the loop counts it, validation included,
 on as many threads as torch takes. "multi30k" reads finished runs, runs/multi30k-en-de-seed<n>, made by
-`crossattn train translation --data multi30k --seed <n>`, and scores the test split once for each.
+`crossattn train translation --data multi30k --seed <n>`, and scores the test split once for each, on a GPU if there
+is one.
 """
 
+import json
+import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -14,17 +17,22 @@ import torch
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.data.corpora import multi30k
 from crossattn_ref.data.translation import splits
+from crossattn_ref.decode.prepared import for_decoding
+from crossattn_ref.models.stored import replace as replace_file
 from crossattn_ref.tasks import evaluate
 from crossattn_ref.tasks.translation import RECIPES, Trained, learn, load
 
 PACKAGES = ("numpy", "torch", "tokenizers", "sacrebleu")
 SEEDS = (0, 1, 2)
 RUNS = Path("runs")
+WIDTH = 5  # of the beam, for text
+BATCH = 500  # sentences written at once
 
 
-def hardware() -> dict[str, int]:
-    """Say how many threads torch may use."""
-    return {"threads": torch.get_num_threads()}
+def hardware() -> dict[str, str | int]:
+    """Say how many threads torch may use, and which GPU, if there is one."""
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"threads": torch.get_num_threads()} | gpu
 
 
 def measure(*, seeds: Sequence[int] = SEEDS) -> Iterator[Measurement]:
@@ -50,24 +58,22 @@ def grammar(recipe: str, *, seeds: Sequence[int] = SEEDS) -> Iterator[Measuremen
         )
 
 
-def text(*, runs: Path = RUNS) -> Iterator[Measurement]:
-    """Score the test split of Multi30k with a beam of 5, once for each run; FileNotFoundError where there is none."""
-    folders = {int(path.name.rpartition("seed")[2]): path for path in sorted(runs.glob("multi30k-en-de-seed*"))}
+def text(*, runs: Path = RUNS, corpus: Path | None = None) -> Iterator[Measurement]:
+    """Score Multi30k with a beam of 5, once for each run; FileNotFoundError where there is none.
+
+    What is chosen is chosen on the development split: the length penalty of each run, and, where there are runs of
+    several recipes, the recipe whose case has no name of its own.
+    """
+    folders = sorted(runs.glob("multi30k-en-de*-seed*"))
     if not folders:
         raise FileNotFoundError(f"{runs} holds no multi30k-en-de-seed<n>: crossattn train translation --data multi30k")
-    trained = {seed: load(folder) for seed, folder in folders.items()}
-    pairs, scores = multi30k()["test"], []
-    for one in trained.values():
-        written = evaluate.translations(one, [pair.src for pair in pairs], width=5)
-        scores.append(evaluate.bleu(written, [pair.tgt for pair in pairs]))
-    about = {"signature": scores[0][1], "runs": [dict(one.about) for one in trained.values()]}
-    samples = {"bleu": [score for score, _ in scores], "parameters": [float(_size(one)) for one in trained.values()]}
-    for metric, values in samples.items():
-        unit = "BLEU" if metric == "bleu" else "parameters"
-        yield Measurement(
-            case="multi30k/en-de/test2016/beam5", metric=metric, unit=unit, samples=values, seeds=list(folders),
-            more=about,
-        )  # fmt: skip
+    splits, recipes = multi30k(folder=corpus), {}
+    for folder in folders:
+        run = _scored(folder, splits)
+        recipes.setdefault(run["about"]["recipe"], []).append(run)
+    best = max(recipes, key=lambda recipe: statistics.median(run["dev_bleu"] for run in recipes[recipe]))
+    for recipe, found in recipes.items():
+        yield from _text_measurements(found, "" if recipe == best else f"/{recipe}")
 
 
 PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
@@ -75,6 +81,46 @@ PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
     "grammar/standard": lambda: grammar("standard"),
     "multi30k": text,
 }
+
+
+def _scored(folder, splits):
+    """Score a run, or read how it was scored before: nobody looks at the test split twice."""
+    path = folder / "scores.json"
+    if path.exists():
+        return json.loads(path.read_text("utf-8"))
+    trained = load(folder)
+    ready = replace(trained, model=for_decoding(trained.model.to("cuda" if torch.cuda.is_available() else "cpu")))
+    alpha, dev_bleu = evaluate.best_alpha(ready, splits["dev"], width=WIDTH, batch=BATCH)
+    test = splits["test"]
+    written = evaluate.translations(ready, [pair.src for pair in test], width=WIDTH, alpha=alpha, batch=BATCH)
+    scores = {"dev_bleu": dev_bleu, "about": dict(trained.about) | {"alpha": alpha}, "parameters": _size(trained)}
+    for metric in (evaluate.bleu, evaluate.chrf):
+        scores[metric.__name__], scores[f"{metric.__name__}_signature"] = metric(written, [pair.tgt for pair in test])
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text("utf-8").splitlines()]
+    scores |= {"history": rows, "train_seconds": rows[-1]["seconds"]}
+    replace_file(path, json.dumps(scores).encode())
+    return scores
+
+
+def _text_measurements(runs, name):
+    """Bring the runs of one recipe together."""
+    about = {"runs": [run["about"] for run in runs]}
+    more = {
+        "bleu": {"signature": runs[0]["bleu_signature"]} | about,
+        "chrf": {"signature": runs[0]["chrf_signature"]},
+        "train_seconds": {"history": [run["history"] for run in runs]},
+    }
+    units = {"bleu": "BLEU", "chrf": "chrF", "parameters": "parameters", "train_seconds": "s", "dev_bleu": "BLEU"}
+    for metric, unit in units.items():
+        split = "val" if metric == "dev_bleu" else "test2016"
+        yield Measurement(
+            case=f"multi30k/en-de/{split}/beam{WIDTH}{name}",
+            metric=metric.removeprefix("dev_"),
+            unit=unit,
+            samples=[float(run[metric]) for run in runs],
+            seeds=[run["about"]["seed"] for run in runs],
+            more=more.get(metric, {}),
+        )
 
 
 def _grammar_figures(trained: Trained, corpus):

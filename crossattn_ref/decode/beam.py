@@ -117,9 +117,10 @@ class _Search:
         """Keep those that end, or all if this is the last token, where they are among the width best."""
         ends = grown.tokens == eos if eos is not None else torch.zeros_like(grown.tokens, dtype=torch.bool)
         chosen = (ends | last) & grown.log_probs.isfinite()
-        for b, rank in chosen[:, : self.width].nonzero().tolist():
-            row, token = self.written[b, grown.parents[b, rank]].tolist(), int(grown.tokens[b, rank])
-            ended, log_prob = bool(ends[b, rank]), float(grown.log_probs[b, rank])
+        owner, rank = chosen[:, : self.width].nonzero(as_tuple=True)
+        rows = self.written[owner, grown.parents[owner, rank]]
+        columns = owner, rows, *(x[owner, rank] for x in (grown.tokens, ends, grown.log_probs))
+        for b, row, token, ended, log_prob in zip(*(x.tolist() for x in columns), strict=True):
             found = self.aside[self.sentences[b]]
             found.append(Written(tuple(row if ended else [*row, token]), log_prob, log_prob / penalty, ended))
             found.sort(key=lambda written: -written.score)

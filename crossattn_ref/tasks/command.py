@@ -9,6 +9,8 @@ examples:
   crossattn train translation                                 the glass box on the grammar, in a minute
   crossattn train translation --recipe standard --seed 1      the standard model, another seed
   crossattn train translation --data multi30k             English to German; fetches the corpus (for research only)
+  crossattn train translation --data multi30k --recipe text-long --device cuda
+                                                          the same on a GPU, with more patience
   crossattn train translation --data ../texts --src en --tgt fr
                                                               train.en, train.fr, val.en, val.fr in a folder of yours
 
@@ -32,9 +34,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where Multi30k lies already: nothing is fetched")
     parser.add_argument("--src", default="en", metavar="LANGUAGE", help="of text: the source (default: en)")
     parser.add_argument("--tgt", default="de", metavar="LANGUAGE", help="of text: the target (default: de)")
-    parser.add_argument("--recipe", choices=["glass-box", "standard", "text"],
+    parser.add_argument("--recipe", choices=["glass-box", "standard", "text", "text-tiny", "text-long"],
                         help="sizes and schedule (default: glass-box for the grammar, else text)")  # fmt: skip
     parser.add_argument("--steps", type=int, metavar="N", help="updates, where the recipe's are too many or too few")
+    parser.add_argument("--minutes", type=float, metavar="N", help="end after so many, even if steps are left")
     parser.add_argument("--seed", type=int, default=0, help="of the weights, the dropout and the order of the data")
     parser.add_argument("--folder", type=Path, help="where the run lies (default: by its name in runs/)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
@@ -76,8 +79,9 @@ def _train(arguments):
 
 
 def _folder(about, seed):
-    """Name a run: runs/grammar-glass-box-seed0, runs/multi30k-en-de-seed0."""
-    names = [about["data"], *([about["src"], about["tgt"]] if "src" in about else [about["recipe"]])]
+    """Name a run: runs/grammar-glass-box-seed0, runs/multi30k-en-de-seed0, runs/multi30k-en-de-text-tiny-seed0."""
+    languages = [about["src"], about["tgt"]] if "src" in about else []
+    names = [about["data"], *languages, *([] if about["recipe"] == "text" else [about["recipe"]])]
     return Path("runs", "-".join([*names, f"seed{seed}"]))
 
 
@@ -88,6 +92,6 @@ def _recipe(arguments):
 
     name = arguments.recipe or ("glass-box" if arguments.data == "grammar" else "text")
     recipe = RECIPES[name]
-    if arguments.steps is None:
-        return name, recipe
-    return name, replace(recipe, plan=replace(recipe.plan, n_steps=arguments.steps))
+    asked = {"n_steps": arguments.steps, "minutes": arguments.minutes}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return name, replace(recipe, plan=replace(recipe.plan, **given))

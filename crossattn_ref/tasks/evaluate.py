@@ -15,13 +15,17 @@ from crossattn_ref.decode.beam import beam, gnmt
 from crossattn_ref.decode.sequential import greedy
 from crossattn_ref.tasks.translation import Trained
 
-BEAM_PENALTY = gnmt(0.6)
+ALPHA = 0.6
+ALPHAS = (0.2, 0.6, 1.0, 1.4)
 
 
 def translations(
-    trained: Trained, sentences: Sequence[Sequence[str]], *, width: int = 1, batch: int = 100
+    trained: Trained, sentences: Sequence[Sequence[str]], *, width: int = 1, alpha: float = ALPHA, batch: int = 100
 ) -> list[list[str]]:
-    """Translate sentences, rows of words, greedily or with a beam -> rows of words, at most 2 Nk + 20 tokens each."""
+    """Translate sentences, rows of words, greedily or with a beam -> rows of words, at most 2 Nk + 20 tokens each.
+
+    alpha is that of the length penalty of a beam, decode.beam.gnmt.
+    """
     model, (src, tgt) = trained.model, trained.words
     device = next(model.parameters()).device
     numbers, found = [src.encode(sentence) for sentence in sentences], {}
@@ -35,7 +39,7 @@ def translations(
             if width == 1:
                 written = greedy(model, memory, lengths, max_tokens=limit)
             else:
-                several = beam(model, memory, lengths, width=width, max_tokens=limit, penalty=BEAM_PENALTY)
+                several = beam(model, memory, lengths, width=width, max_tokens=limit, penalty=gnmt(alpha))
                 written = [best[0] for best in several]
         found |= {int(i): tgt.decode(one.tokens) for i, one in zip(chosen, written, strict=True)}
     return [found[i] for i in range(len(numbers))]
@@ -79,11 +83,32 @@ def right_links(trained: Trained, pairs: Sequence[Pair], reading: Reading) -> di
     return {name: 100 * share for name, share in found.items()}
 
 
+def best_alpha(trained: Trained, pairs: Sequence[Pair], *, width: int, batch: int = 100) -> tuple[float, float]:
+    """Choose, among ALPHAS, the length penalty with the highest BLEU on the development split -> (alpha, that BLEU)."""
+    sources, wanted = [pair.src for pair in pairs], [pair.tgt for pair in pairs]
+    found = {alpha: translations(trained, sources, width=width, alpha=alpha, batch=batch) for alpha in ALPHAS}
+    scores = {alpha: bleu(written, wanted)[0] for alpha, written in found.items()}
+    return max(scores.items(), key=lambda score: score[1])
+
+
 def bleu(written: Sequence[Sequence[str]], wanted: Sequence[Sequence[str]]) -> tuple[float, str]:
     """Compute corpus BLEU on words as they are -> (BLEU, sacrebleu's signature, which names all its settings)."""
     from sacrebleu.metrics import BLEU
 
-    metric = BLEU(tokenize="none", force=True)
+    return _score(BLEU(tokenize="none", force=True), written, wanted)
+
+
+def chrf(written: Sequence[Sequence[str]], wanted: Sequence[Sequence[str]]) -> tuple[float, str]:
+    """Compute corpus chrF, the F-score of runs of up to six letters -> (chrF, sacrebleu's signature).
+
+    Source: Popovic, chrF: Character n-gram F-score for Automatic MT Evaluation (2015).
+    """
+    from sacrebleu.metrics import CHRF
+
+    return _score(CHRF(), written, wanted)
+
+
+def _score(metric, written, wanted):
     score = metric.corpus_score([" ".join(one) for one in written], [[" ".join(one) for one in wanted]])
     return score.score, str(metric.get_signature())
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crossattn_ref.data import corpora
 from crossattn_ref.data import translation as grammar
-from crossattn_ref.data.batches import Batch, bucketed, collate
+from crossattn_ref.data.batches import bucketed, collate
 from crossattn_ref.data.subwords import Subwords
 from crossattn_ref.data.translation import Pair
 from crossattn_ref.data.vocabulary import Vocabulary
@@ -23,7 +23,8 @@ from crossattn_ref.models import stored
 from crossattn_ref.models.translation import Translator, TranslatorConfig
 from crossattn_ref.train.history import History
 from crossattn_ref.train.loop import Plan, train
-from crossattn_ref.train.losses import cross_entropy
+from crossattn_ref.train.losses import cross_entropy, disagreement
+from crossattn_ref.train.prepared import for_training
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -36,13 +37,15 @@ class Recipe:
     """How a translator is made: its sizes (as for TranslatorConfig), its words, how it is trained.
 
     n_subwords is the size of one vocabulary of pieces for both languages; without it, every word has a number, a
-    vocabulary for each language. n_tokens target tokens make a batch; smoothing is that of the labels.
+    vocabulary for each language. n_tokens target tokens make a batch; smoothing is that of the labels, and consistency
+    as for Translation.
     """
 
     sizes: Mapping
     plan: Plan
     n_tokens: int
     smoothing: float = 0.1
+    consistency: float = 0.0
     n_subwords: int | None = None
 
 
@@ -72,7 +75,22 @@ RECIPES = {
         n_subwords=6000,
         plan=Plan(n_steps=4500, n_warmup=500, schedule="linear", validate_every=225),
     ),
-}
+    "text-tiny": Recipe(  # sizes and schedule of the transformer-tiny of Wu et al. (2021), for a GPU
+        sizes={"d_model": 128, "d_ff": 256, "n_encoder_layers": 4, "n_decoder_layers": 4, "dropout": 0.3,
+               "norm": "post"},
+        n_tokens=8192,
+        n_subwords=10_000,
+        plan=Plan(n_steps=8000, peak_rate=5e-3, n_warmup=2000, validate_every=100, n_kept=10),
+    ),
+    "text-long": Recipe(  # every sentence read twice, and long: for a GPU
+        sizes={"d_model": 160, "d_ff": 320, "n_encoder_layers": 4, "n_decoder_layers": 3, "dropout": 0.25,
+               "norm": "post"},
+        n_tokens=8192,
+        n_subwords=6000,
+        consistency=4.0,
+        plan=Plan(n_steps=8000, peak_rate=4e-3, n_warmup=2000, schedule="linear", validate_every=100, n_kept=10),
+    ),
+}  # fmt: skip
 
 
 def corpus(data: str, *, src: str = "en", tgt: str = "de", folder: Path | None = None) -> dict[str, list[Pair]]:
@@ -143,12 +161,15 @@ def learn(
         numbers["dev"],
         n_tokens=recipe.n_tokens,
         smoothing=recipe.smoothing,
+        consistency=recipe.consistency,
         seed=seed,
         device=device,
         measure=lambda model: measure(model, words),
     )
-    about = {"model": asdict(model.config), "n_tokens": recipe.n_tokens, "smoothing": recipe.smoothing, **(about or {})}
-    history = train(model, task, replace(recipe.plan, seed=seed), folder=folder, about=about, show=show)
+    how = {name: getattr(recipe, name) for name in ("n_tokens", "smoothing", "consistency")}
+    about = {"model": asdict(model.config), **how, **(about or {})}
+    plan = replace(recipe.plan, seed=seed)
+    history = train(for_training(model), task, plan, folder=folder, about=about, show=show)
     if folder and history.ended != "interrupted":
         about |= {"seed": seed, "plan": asdict(recipe.plan), "dev": _choose(model.eval(), task, Path(folder))}
         stored.write(model, Path(folder) / "translator.safetensors", about)
@@ -181,8 +202,10 @@ def shipped(name: str = "glass-box") -> Trained:
 class Translation:
     """What train.loop asks for: batches of similar lengths, mixed anew in every epoch, and the loss of one.
 
-    pairs are (source, target) numbers. Validation measures the loss per token of what is kept for it, without
-    smoothing, and whatever else `measure` finds, which is given the model.
+    pairs are (source, target) numbers, which are put on the device at once. With consistency, every sentence is read
+    twice, under two draws of dropout, and the loss is the mean of both and consistency / 2 times their disagreement:
+    half of R-Drop's (Liang et al., 2021, equation 4, where consistency is alpha). Validation measures the loss per
+    token of what is kept for it, without smoothing, and whatever else `measure` finds, which is given the model.
     """
 
     def __init__(
@@ -192,40 +215,57 @@ class Translation:
         *,
         n_tokens: int = 1000,
         smoothing: float = 0.1,
+        consistency: float = 0.0,
         seed: int = 0,
         device: str = "cpu",
         measure: Callable[[nn.Module], Mapping[str, float]] = lambda _: {},
     ):
-        self.pairs, self.kept = pairs, kept
-        self.n_tokens, self.smoothing, self.seed, self.device, self.measure = n_tokens, smoothing, seed, device, measure
+        self.pairs, self.kept = Corpus(pairs, device), Corpus(kept, device)
+        self.n_tokens, self.smoothing, self.consistency = n_tokens, smoothing, consistency
+        self.seed, self.measure = seed, measure
 
     def epoch(self, number: int) -> list[tuple[Tensor, ...]]:
         """Mix the corpus, by the seed and the number of the epoch."""
-        return self._batches(self.pairs, np.random.default_rng([self.seed, number]))
+        return self.pairs.batches(self.n_tokens, np.random.default_rng([self.seed, number]))
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, int]:
         """Sum the loss of a batch over its tokens, EOS included."""
         src, lengths, tgt, labels = batch
-        return cross_entropy(model(src, lengths, tgt), labels, smoothing=self.smoothing)
+        if not self.consistency:
+            return cross_entropy(model(src, lengths, tgt), labels, smoothing=self.smoothing)
+        logits = model(*(rows.repeat(2, *[1] * (rows.ndim - 1)) for rows in (src, lengths, tgt)))
+        one, other = logits.chunk(2)
+        both = [cross_entropy(half, labels, smoothing=self.smoothing) for half in (one, other)]
+        apart = disagreement(one, other, labels)
+        return (both[0][0] + both[1][0] + self.consistency * apart) / 2, both[0][1]
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure the loss per token of what was kept."""
         found = [
             cross_entropy(model(src, lengths, tgt), labels)
-            for src, lengths, tgt, labels in self._batches(self.kept, None)
+            for src, lengths, tgt, labels in self.kept.batches(self.n_tokens)
         ]
         loss = sum(total.item() for total, _ in found) / sum(count for _, count in found)
         return {"loss": loss, **self.measure(model)}
 
-    def _batches(self, pairs, rng):
-        sizes = [(len(src), len(tgt)) for src, tgt in pairs]
-        batches = bucketed(sizes, n_tokens=self.n_tokens, rng=rng)
-        return [_tensors(collate([pairs[i] for i in batch]), self.device) for batch in batches]
 
+class Corpus:
+    """Sentence pairs on a device, padded to the longest once and for all: a batch is some rows, as far as they go."""
 
-def _tensors(batch: Batch, device):
-    arrays = batch.src, batch.src_lengths, batch.tgt, batch.labels
-    return tuple(torch.from_numpy(array).to(device) for array in arrays)
+    def __init__(self, pairs: Numbers, device: str = "cpu"):
+        whole = collate(pairs)
+        arrays = whole.src, whole.src_lengths, whole.tgt, whole.labels
+        self.src, self.lengths, self.tgt, self.labels = (torch.from_numpy(array).to(device) for array in arrays)
+        self.sizes = np.array([(len(src), len(tgt)) for src, tgt in pairs], dtype=np.int64).reshape(-1, 2)
+
+    def batches(self, n_tokens: int, rng: np.random.Generator | None = None) -> list[tuple[Tensor, ...]]:
+        """Cut it into batches as data.batches.bucketed does -> (src, lengths, tgt, labels) of each."""
+        return [self._rows(batch) for batch in bucketed(self.sizes, n_tokens=n_tokens, rng=rng)]
+
+    def _rows(self, batch):
+        n_src, n_tgt = (int(longest) + 1 for longest in self.sizes[batch].max(axis=0))
+        rows = torch.from_numpy(batch).to(self.src.device)
+        return self.src[rows, :n_src], self.lengths[rows], self.tgt[rows, :n_tgt], self.labels[rows, :n_tgt]
 
 
 def _choose(model, task, folder):

@@ -41,8 +41,9 @@ class Plan:
     A step is one update, from n_accumulated batches. peak_rate is Adam's, at the end of n_warmup steps; clip_norm
     bounds the norm of the gradient. Every validate_every steps success is measured and the weights are kept, of the
     last n_kept times. With patience, training ends when watch has not been better for so many times;
-    lower_is_better says which way. save_every is in seconds. bfloat16 None means on a GPU; True may also pay on a CPU
-    that has instructions for it.
+    lower_is_better says which way. Where minutes are over before n_steps are done, training ends all the same, after
+    one more validation. save_every is in seconds. bfloat16 None means on a GPU; True may also pay on a CPU that has
+    instructions for it.
 
     Raises ValueError for an unknown schedule, and for a count below 1.
     """
@@ -58,6 +59,7 @@ class Plan:
     patience: int | None = None
     watch: str = "loss"
     lower_is_better: bool = True
+    minutes: float | None = None
     n_kept: int = 5
     save_every: float = 60.0
     bfloat16: bool | None = None
@@ -85,7 +87,9 @@ def train(
     about: Mapping | None = None,
     show: Callable[[History, Plan], object] = lambda *_: None,
 ) -> History:
-    """Train a model in place; its history tells what happened and why it ended ("steps", "patience", "interrupted").
+    """Train a model in place; its history tells what happened and why it ended.
+
+    It ends after its "steps", with no "patience" or no "minutes" left, or is "interrupted".
 
     With a folder, the run can be stopped (Ctrl-C, SIGTERM) and started again with the same arguments: it goes on where
     it was, on a CPU bit for bit. about says what is trained and on what; a folder of another run is refused. The folder
@@ -140,9 +144,7 @@ class _Run:
         history, plan = self.history, self.plan
         history.step += 1
         total, count = self.gradients()
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad /= count
+        torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], count)
         nn.utils.clip_grad_norm_(self.parameters, plan.clip_norm)
         rate = plan.peak_rate * SCHEDULES[plan.schedule](history.step, n_warmup=plan.n_warmup, n_steps=plan.n_steps)
         for group in self.optimizer.param_groups:
@@ -151,10 +153,17 @@ class _Run:
         self.optimizer.zero_grad()
         history.add(total, count, rate)
         history.seconds = self.seconds_before + time.perf_counter() - self.started
-        if history.step % plan.validate_every == 0 or history.step == plan.n_steps:
+        last = self.is_last()
+        if history.step % plan.validate_every == 0 or last:
             self.validate()
-        if history.step >= plan.n_steps:
-            history.ended = history.ended or "steps"
+        history.ended = history.ended or last
+
+    def is_last(self):
+        """Tell why no step should follow, None where one should."""
+        if self.history.step >= self.plan.n_steps:
+            return "steps"
+        over = self.plan.minutes is not None and self.history.seconds >= 60 * self.plan.minutes
+        return "minutes" if over else None
 
     def gradients(self):
         """Add up the gradients of the batches of one update -> (their loss, how much they predict)."""

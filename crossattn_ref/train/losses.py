@@ -24,3 +24,17 @@ def cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=ignore, label_smoothing=smoothing, reduction="sum"
     )
     return total, int(torch.count_nonzero(targets != ignore))
+
+
+def disagreement(
+    one: Float[Tensor, "B N V"], other: Float[Tensor, "B N V"], targets: Int[Tensor, "B N"], *, ignore: int = 0
+) -> Float[Tensor, ""]:
+    """Sum, over all targets that are not padding, how far two predictions of the same token lie apart.
+
+    For each, (KL(p || q) + KL(q || p)) / 2 = 1/2 (sum over v of (p - q) (log p - log q)), p and q the predictions.
+
+    Source: Liang et al., R-Drop: Regularized Dropout for Neural Networks (2021), equation 2.
+    """
+    log_p, log_q = one.log_softmax(dim=-1), other.log_softmax(dim=-1)
+    apart = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1) / 2  # (B, N)
+    return apart.masked_fill(targets == ignore, 0.0).sum()

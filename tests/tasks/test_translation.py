@@ -4,14 +4,26 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from crossattn_ref.__main__ import main
+from crossattn_ref.data.batches import bucketed, collate
 from crossattn_ref.data.translation import Pair
 from crossattn_ref.models.stored import Unreadable
-from crossattn_ref.tasks import evaluate
-from crossattn_ref.tasks.translation import RECIPES, Recipe, Translation, corpus, learn, load, new_translator, words_of
+from crossattn_ref.tasks import command, evaluate
+from crossattn_ref.tasks.translation import (
+    RECIPES,
+    Corpus,
+    Recipe,
+    Translation,
+    corpus,
+    learn,
+    load,
+    new_translator,
+    words_of,
+)
 from crossattn_ref.train.loop import Plan
 
 SIZES = {"d_model": 16, "n_heads": 2, "d_ff": 16, "n_encoder_layers": 1, "n_decoder_layers": 1, "dropout": 0.0}
@@ -44,6 +56,58 @@ def test_the_loss_is_that_of_the_labels_under_the_model():
     expected = -logits.log_softmax(-1)[0, range(4), [6, 7, 8, 2]].sum()
     assert (total.item(), count) == (pytest.approx(expected.item(), rel=1e-5), 4)
     assert task.validate(model)["loss"] == pytest.approx(expected.item() / 4, rel=1e-5)
+
+
+class Two(torch.nn.Module):
+    """A model of whose two readings of a batch the first says one thing and the second another."""
+
+    def __init__(self, n_tokens=11):
+        super().__init__()
+        self.seen = None
+        self.sayings = torch.nn.Parameter(torch.randn(2, n_tokens, dtype=torch.float64))
+
+    def forward(self, src, lengths, tgt):
+        self.seen = src, lengths, tgt
+        rows = self.sayings.repeat_interleave(len(tgt) // 2, dim=0)
+        return rows[:, None].expand(-1, tgt.shape[1], -1)
+
+
+def test_with_consistency_a_sentence_is_read_twice_and_both_have_to_agree():
+    model, pairs = Two(), [([4, 5], [6, 7, 8]), ([9], [10])]
+    task = Translation(pairs, pairs, smoothing=0.0, consistency=3.0)
+    (batch,) = task.epoch(0)
+    total, count = task.loss(model, batch)
+    for seen, rows in zip(model.seen, batch, strict=False):
+        assert torch.equal(seen, torch.cat([rows, rows]))
+    log_p, log_q = model.sayings.detach().log_softmax(-1)
+    labels = torch.tensor([6, 7, 8, 2, 10, 2])
+    apart = ((log_p.exp() * (log_p - log_q)).sum() + (log_q.exp() * (log_q - log_p)).sum()) / 2
+    expected = -(log_p[labels].sum() + log_q[labels].sum()) / 2 + 3.0 / 2 * len(labels) * apart
+    assert (total.item(), count) == (pytest.approx(expected.item()), len(labels))
+
+
+def test_without_dropout_consistency_asks_for_nothing():
+    words = words_of(SPLITS["train"], None)
+    model = new_translator(QUICK, words, seed=0).double()
+    numbers = [(words[0].encode(pair.src), words[1].encode(pair.tgt)) for pair in SPLITS["dev"]]
+    found = []
+    for consistency in (0.0, 5.0):
+        task = Translation(numbers, numbers, smoothing=0.1, consistency=consistency)
+        (batch,) = task.epoch(0)
+        found.append(task.loss(model, batch)[0].item())
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+
+def test_a_batch_holds_the_rows_of_its_sentences_and_no_column_more():
+    pairs = [([4] * (i % 5), [5] * (i % 7)) for i in range(40)]  # empty sentences among them
+    generators = [np.random.default_rng(3) for _ in range(2)]
+    chosen = list(bucketed([(len(a), len(b)) for a, b in pairs], n_tokens=20, rng=generators[0]))
+    batches = Corpus(pairs).batches(20, generators[1])
+    assert len(batches) == len(chosen) > 3
+    for batch, rows in zip(batches, chosen, strict=True):
+        expected = collate([pairs[i] for i in rows])
+        arrays = expected.src, expected.src_lengths, expected.tgt, expected.labels
+        assert all(np.array_equal(found, array) for found, array in zip(batch, arrays, strict=True))
 
 
 def test_epochs_differ_and_each_comes_back_the_same():
@@ -110,10 +174,10 @@ def test_the_recipes_fit_the_grammar_and_text_has_at_most_three_million_weights(
     words = words_of(corpus("grammar")["train"], None)
     glass_box = new_translator(RECIPES["glass-box"], words, seed=0)
     assert [layer.cross_attention.n_heads for layer in glass_box.decoder] == [1]
-    text = RECIPES["text"]
-    shared = range(text.n_subwords)
-    model = new_translator(text, (shared, shared), seed=0)
-    assert sum(parameter.numel() for parameter in model.parameters()) <= 3_000_000
+    for name in ("text", "text-tiny", "text-long"):
+        shared = range(RECIPES[name].n_subwords)
+        model = new_translator(RECIPES[name], (shared, shared), seed=0)
+        assert sum(parameter.numel() for parameter in model.parameters()) <= 3_000_000
 
 
 def test_bleu_has_a_signature_and_is_that_of_whole_words():
@@ -124,6 +188,27 @@ def test_bleu_has_a_signature_and_is_that_of_whole_words():
     cut = [wanted[0][:4], wanted[1]]
     score, _ = evaluate.bleu(cut, wanted)
     assert score == pytest.approx(100 * math.exp(1 - 9 / 8))  # all n-grams match: the brevity penalty alone
+
+
+def test_chrf_has_a_signature_and_is_the_f_score_of_runs_of_letters():
+    """Of "abab" and "abac": runs of 1 to 4 letters match in 3, 2, 1, 0 of 4, 3, 2, 1; of both sides, so P = R = F."""
+    score, signature = evaluate.chrf([["ab", "ab"]], [["ab", "ac"]])
+    assert score == pytest.approx(100 * (3 / 4 + 2 / 3 + 1 / 2 + 0) / 4)
+    assert "nc:6" in signature
+    assert evaluate.chrf([["ab"]], [["ab"]])[0] == pytest.approx(100)
+
+
+def test_the_length_penalty_is_chosen_by_what_it_scores(monkeypatch):
+    trained = learn(replace(QUICK, plan=replace(QUICK.plan, n_steps=60, validate_every=60)), SPLITS)
+    sources, wanted = [pair.src for pair in SPLITS["dev"]], [pair.tgt for pair in SPLITS["dev"]]
+    monkeypatch.setattr(evaluate, "ALPHAS", (-3.0, 0.5, 3.0))
+    written = {a: evaluate.translations(trained, sources, width=3, alpha=a) for a in evaluate.ALPHAS}
+    lengths = [sum(map(len, rows)) for rows in written.values()]
+    assert lengths[0] < lengths[1] < lengths[2]  # the stronger, the longer
+    scores = {a: evaluate.bleu(rows, wanted)[0] for a, rows in written.items()}
+    alpha, score = evaluate.best_alpha(trained, SPLITS["dev"], width=3)
+    assert score == pytest.approx(max(scores.values()))
+    assert scores[alpha] == pytest.approx(score)
 
 
 # The command
@@ -146,6 +231,20 @@ def test_the_command_says_in_a_line_what_can_not_be_done(tmp_path, capsys):
     assert "must hold train.en and train.de" in line
     assert main(["train", "translation", "--steps", "0"]) == 2
     assert "n_steps must be at least 1" in capsys.readouterr().err
+
+
+def test_the_command_ends_after_the_minutes_that_it_was_given(tmp_path, capsys):
+    assert main(["train", "translation", "--minutes", "0", "--folder", str(tmp_path)]) == 0
+    assert "1 steps in" in capsys.readouterr().out
+
+
+def test_runs_of_several_recipes_have_folders_of_their_own_and_every_recipe_can_be_asked_for(capsys):
+    text = {"data": "multi30k", "src": "en", "tgt": "de"}
+    assert str(command._folder(text | {"recipe": "text"}, 3)) == "runs/multi30k-en-de-seed3"
+    assert str(command._folder(text | {"recipe": "text-tiny"}, 3)) == "runs/multi30k-en-de-text-tiny-seed3"
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert f"{{{','.join(RECIPES)}}}" in capsys.readouterr().out
 
 
 def test_the_help_gives_examples(capsys):

@@ -128,6 +128,15 @@ def test_training_learns_and_leaves_the_random_numbers_of_others_alone():
     assert module.training
 
 
+def test_when_the_minutes_are_over_a_last_validation_is_made_and_kept(tmp_path):
+    history = train(model(), Lines(), plan(minutes=0.0), folder=tmp_path)
+    assert (history.ended, history.step, len(history.rows)) == ("minutes", 1, 1)
+    assert (tmp_path / "weights-000001.safetensors").exists()
+    again = train(model(), Lines(), plan(minutes=0.0), folder=tmp_path)
+    assert again == history  # an end stays an end
+    assert train(model(), Lines(), plan(minutes=60.0)).ended == "steps"
+
+
 def test_every_validation_is_in_eval_mode_without_gradients():
     module, seen = model(), []
 
