@@ -125,6 +125,21 @@ def propose(rng: np.random.Generator, kind: str, scene: Scene) -> Question | Non
     return Question(kind, words, program, answer, cells_read(program, scene))
 
 
+def excused(question: Question, scene: Scene) -> tuple[str, ...]:
+    """List the answers that training could not have shown to be wrong: the held-out names of what is asked about.
+
+    Where the colour of a triangle is asked for, "red" is never the answer, whatever the question and the picture; what
+    a model then learns is not about the picture.
+    """
+    operation, attribute, *_ = question.program
+    if operation != "query" or attribute not in ("colour", "shape"):
+        return ()
+    (thing,) = (thing for thing in scene if thing.cell in question.regions)
+    if attribute == "colour":
+        return tuple(colour for colour in COLOURS if (colour, thing.shape) not in SEEN)
+    return tuple(shape for shape in SHAPES if (thing.colour, shape) not in SEEN)
+
+
 def question_only(train: Sequence[Question], test: Sequence[Question]) -> dict[str, float]:
     """Compute for each kind how often a guess from the question's words alone is right, in [0, 1].
 
