@@ -204,7 +204,7 @@ def captions(model: Captioner, images: np.ndarray) -> list[Words]:
     """Let a model write what is in pictures, uint8 (B, 48, 48, 3)."""
     device, written = next(model.parameters()).device, []
     for part in torch.from_numpy(images).split(AT_ONCE):
-        written += write(model, as_float(part.to(device)), begin=BEGINS, end=ENDS, longest=LONGEST).tolist()
+        written += write(model, as_float(part.to(device)), begin=BEGINS, end=ENDS, longest=LONGEST - 1).tolist()
     return [VOCABULARY.decode(row) for row in written]
 
 

@@ -17,7 +17,7 @@ from crossattn_ref.data.vqa import KINDS, Questions
 from crossattn_ref.models.images import as_float
 from crossattn_ref.tasks.evaluate import Reading
 from crossattn_ref.tasks.evaluate_captions import blank
-from crossattn_ref.tasks.vqa import AT_ONCE, Trained, numbered, scores
+from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, Trained, numbered, scores
 
 
 def accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
@@ -36,7 +36,7 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
     "all" of them, and each kind. The attention of a question is that of its words together, the sum of their rows. One
     whose answer is read from nothing, such as a count of 0, takes no part.
     """
-    hits, about_something = _hits(attention(trained, asked), asked, reading)
+    hits, about_something = _hits(attention(trained, numbered(asked)), asked, reading)
     kinds = np.array([question.kind for question in asked.questions])
     found = {"all": 100 * float(hits[about_something].mean())}
     for kind in KINDS:
@@ -47,19 +47,19 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
 
 def best_reading(trained: Trained, asked: Questions) -> Reading:
     """Choose the layer and the head (None: the mean of them) that point best: on the development split."""
-    weights = attention(trained, asked)
+    weights = attention(trained, numbered(asked))
     readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
     return max(readings, key=lambda reading: _share(weights, asked, reading))
 
 
-def attention(trained: Trained, asked: Questions) -> list[np.ndarray]:
+def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
     """Compute how much each question looks at each patch, its words together, layer by layer: (B, H, Nk) each."""
-    numbers, found = numbered(asked).to(next(trained.model.parameters()).device), []
-    real = torch.arange(numbers.words.shape[1], device=numbers.words.device) < numbers.lengths[:, None]
+    asked, found = asked.to(next(trained.model.parameters()).device), []
+    real = torch.arange(asked.words.shape[1], device=asked.words.device) < asked.lengths[:, None]
     with torch.inference_mode():
-        for part in torch.arange(len(asked), device=real.device).split(AT_ONCE):
-            images = as_float(numbers.images[numbers.image_of[part]])
-            weights = trained.model.weights(images, numbers.words[part], numbers.lengths[part])
+        for part in torch.arange(len(asked.answers), device=real.device).split(AT_ONCE):
+            images = as_float(asked.images[asked.image_of[part]])
+            weights = trained.model.weights(images, asked.words[part], asked.lengths[part])
             found.append([(w * real[part, None, :, None]).sum(dim=2).cpu().numpy() for w in weights])
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 

@@ -6,7 +6,7 @@ corpus. A run lies in a folder: what the loop writes there, and at the end answe
 Letters: B questions, N words of the longest question, I pictures, A answers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
@@ -22,6 +22,7 @@ from crossattn_ref.data import vqa
 from crossattn_ref.data.programs import ANSWERS
 from crossattn_ref.data.scenes import draw_scene
 from crossattn_ref.data.vqa import ANSWER_NUMBER, VOCABULARY, Questions
+from crossattn_ref.data.words import tokens
 from crossattn_ref.models import stored
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.images import STEMS, ImageConfig, as_float
@@ -36,14 +37,17 @@ LONGEST = 16  # words of a question
 PART = 500  # scenes that are drawn in one go
 AT_ONCE = 500  # questions
 
+Batch = tuple[Tensor, Tensor, Tensor]  # numbers of questions (B,), of pictures (I,), of the picture of each among those
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How an answerer is made, and how it is trained.
 
     fusion names one of FUSIONS, layer the sizes of all layers (as for LayerConfig), of which d_ff gives way where the
-    model is to have n_parameters. The corpus is n_scenes scenes with per_image questions each. rivals says which
-    answers the right one is compared with: "all", or all but those that data.vqa.excused lists.
+    model is to have n_parameters. The corpus is n_scenes scenes with per_image questions each, a batch so many scenes
+    with theirs. rivals says which answers the right one is compared with: "all", or all but those that
+    data.vqa.excused lists.
     """
 
     fusion: Literal["cross", "concatenation", "co-attention"] = "cross"
@@ -58,7 +62,7 @@ class Recipe:
             watch="accuracy", lower_is_better=False,
         )
     )  # fmt: skip
-    batch: int = 256
+    batch: int = 64
     n_scenes: int = 20_000
     per_image: int = 5
     rivals: Literal["all", "seen"] = "seen"
@@ -124,6 +128,21 @@ def numbered(asked: Questions) -> Numbers:
     return Numbers(*map(torch.from_numpy, (asked.images, asked.image_of, words, lengths, answers, fair)))
 
 
+def as_asked(question: str, image: np.ndarray) -> Numbers:
+    """Write one question, as somebody types it, about one picture (1, 48, 48, 3) as numbers; the answer is unknown.
+
+    Raises ValueError for a question without words, with more than LONGEST, or with one that was never seen.
+    """
+    words = tokens(question)
+    words = words if words[-1] == "?" else (*words, "?")
+    if len(words) > LONGEST:
+        raise ValueError(f"a question may have at most {LONGEST - 1} words, got {len(words) - 1}: ask a shorter one")
+    numbers, lengths = VOCABULARY.encode([words])
+    numbers = np.pad(numbers, ((0, 0), (0, LONGEST - len(words))))
+    none, fair = np.zeros(1, dtype=np.int64), np.ones((1, len(ANSWERS)), dtype=bool)
+    return Numbers(*map(torch.from_numpy, (image, none, numbers, lengths, none, fair)))
+
+
 def new_answerer(recipe: Recipe, *, seed: int) -> Answerer:
     """Make an answerer with random weights, the same for the same seed."""
     with torch.random.fork_rng():
@@ -178,27 +197,38 @@ def shipped() -> Trained:
 
 
 class Answering:
-    """What train.loop asks for: the questions, mixed anew in every epoch, and the loss of a batch.
+    """What train.loop asks for: the pictures, mixed anew in every epoch, with all their questions; the loss of a batch.
 
     Validation measures the share of the answers, in percent, that is right on what is kept for it.
     """
 
     def __init__(self, recipe: Recipe, drawn: Numbers, kept: Numbers, *, seed: int = 0):
         self.recipe, self.drawn, self.kept, self.seed = recipe, drawn, kept, seed
+        self.image_of = drawn.image_of.cpu().numpy()
 
-    def epoch(self, number: int) -> Sequence[Tensor]:
-        """Mix the questions, by the seed and the number of the epoch -> their numbers, in batches."""
-        mixed = np.random.default_rng([self.seed, number]).permutation(len(self.drawn.answers))
-        return torch.from_numpy(mixed).to(self.drawn.answers.device).split(self.recipe.batch)
+    def epoch(self, number: int) -> list[Batch]:
+        """Mix the pictures, by the seed and the number of the epoch, and cut them into batches."""
+        n, device = len(self.drawn.images), self.drawn.images.device
+        mixed = np.random.default_rng([self.seed, number]).permutation(n)
+        place = np.argsort(mixed)[self.image_of]  # of each question's picture among the mixed ones
+        order = np.argsort(place, kind="stable")
+        first = np.searchsorted(place[order], np.arange(0, n, self.recipe.batch))
+        questions = np.split(order, first[1:])
+        pictures = torch.from_numpy(mixed).to(device).split(self.recipe.batch)
+        return [
+            (torch.from_numpy(q).to(device), i, torch.from_numpy(place[q] % self.recipe.batch).to(device))
+            for q, i in zip(questions, pictures, strict=True)
+        ]
 
-    def loss(self, model: nn.Module, batch: Tensor) -> tuple[Tensor, int]:
-        """Sum the loss of all answers."""
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """Sum the loss of all answers; each picture is encoded once."""
+        questions, pictures, about = batch
         drawn = self.drawn
-        images = as_float(drawn.images[drawn.image_of[batch]])
-        logits = model(images, drawn.words[batch], drawn.lengths[batch])
+        memory = model.encode(as_float(drawn.images[pictures]))
+        logits = model.answer(memory[about], drawn.words[questions], drawn.lengths[questions])
         if self.recipe.rivals == "seen":
-            logits = logits.masked_fill(~drawn.fair[batch], -torch.inf)
-        return functional.cross_entropy(logits, drawn.answers[batch], reduction="sum"), len(batch)
+            logits = logits.masked_fill(~drawn.fair[questions], -torch.inf)
+        return functional.cross_entropy(logits, drawn.answers[questions], reduction="sum"), len(questions)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Compute the share of the answers, in percent, that is right."""
