@@ -100,6 +100,14 @@ def half_named(rng: np.random.Generator, scene: Scene, *, share: float = 0.5) ->
     )  # fmt: skip
 
 
+def as_named(scene: Scene) -> Scene:
+    """Write "" for a colour that has no name, and for the shape of a speckle: what no word is true of."""
+    return tuple(
+        replace(thing, colour="" if thing.paint else thing.colour, shape=thing.shape if thing.speckle is None else "")
+        for thing in scene
+    )
+
+
 def holds_held_out(scene: Scene) -> bool:
     """Tell whether some object has a colour and shape that are held out together."""
     named = (thing for thing in scene if thing.paint is None and thing.speckle is None)

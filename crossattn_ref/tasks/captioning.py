@@ -178,8 +178,8 @@ class Captioning:
         while len(scenes) < self.recipe.n_scenes:
             scene = draw_scene(rng)
             if frozenset(scene) not in self.reserved:
-                scenes.append(half_named(rng, scene, share=self.recipe.unnamed))
-        return captioning.caption(scenes, rng)
+                scenes.append(scene)
+        return captioning.caption([half_named(rng, scene, share=self.recipe.unnamed) for scene in scenes], rng)
 
     def epoch(self, number: int) -> list[Batch]:
         """Draw the pictures and captions of an epoch, in batches."""

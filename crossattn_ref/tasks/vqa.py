@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from crossattn_ref.data import vqa
 from crossattn_ref.data.programs import ANSWERS
-from crossattn_ref.data.scenes import draw_scene
+from crossattn_ref.data.scenes import draw_scene, half_named
 from crossattn_ref.data.vqa import ANSWER_NUMBER, VOCABULARY, Questions
 from crossattn_ref.data.words import tokens
 from crossattn_ref.models import stored
@@ -46,8 +46,8 @@ class Recipe:
 
     fusion names one of FUSIONS, layer the sizes of all layers (as for LayerConfig), of which d_ff gives way where the
     model is to have n_parameters. The corpus is n_scenes scenes with per_image questions each, a batch so many scenes
-    with theirs. rivals says which answers the right one is compared with: "all", or all but those that
-    data.vqa.excused lists.
+    with theirs; of the objects half_named takes a name from the share `unnamed`. rivals says which answers the right
+    one is compared with: "all", or all but those that data.vqa.excused lists.
     """
 
     fusion: Literal["cross", "concatenation", "co-attention"] = "cross"
@@ -65,6 +65,7 @@ class Recipe:
     batch: int = 64
     n_scenes: int = 20_000
     per_image: int = 5
+    unnamed: float = 0.3
     rivals: Literal["all", "seen"] = "seen"
 
 
@@ -105,10 +106,10 @@ def splits() -> dict[str, Questions]:
     return vqa.splits(np.random.default_rng(0), train=0)
 
 
-def corpus(n_scenes: int, *, per_image: int = 5, processes: int = 1) -> Numbers:
+def corpus(n_scenes: int, *, per_image: int = 5, unnamed: float = 0.0, processes: int = 1) -> Numbers:
     """Draw what is trained on, the same for every seed: part by part, in several processes where that is asked for."""
     sizes = [min(PART, n_scenes - first) for first in range(0, n_scenes, PART)]
-    work = partial(_part, per_image=per_image)
+    work = partial(_part, per_image=per_image, unnamed=unnamed)
     if processes > 1:
         with ProcessPoolExecutor(processes) as pool:
             parts = list(pool.map(work, range(len(sizes)), sizes))
@@ -162,9 +163,10 @@ def learn(
 ) -> Trained:
     """Train an answerer by a recipe; in a folder, so that it can be stopped and go on. about is written beside it.
 
-    drawn is corpus(recipe.n_scenes), where that is at hand already.
+    drawn is the corpus of the recipe, where that is at hand already.
     """
-    drawn = corpus(recipe.n_scenes, per_image=recipe.per_image) if drawn is None else drawn
+    if drawn is None:
+        drawn = corpus(recipe.n_scenes, per_image=recipe.per_image, unnamed=recipe.unnamed)
     model = new_answerer(recipe, seed=seed).to(device)
     task = Answering(recipe, drawn.to(device), numbered(splits()["dev"]).to(device), seed=seed)
     about = {"data": "questions", "model": _sizes(recipe), "learning": _learning(recipe), **(about or {})}
@@ -245,7 +247,7 @@ def scores(model: Answerer, asked: Numbers) -> Tensor:
     ])  # fmt: skip
 
 
-def _part(number, n, *, per_image):
+def _part(number, n, *, per_image, unnamed):
     """Draw some scenes of the corpus with their questions, by their number alone; none that another split holds."""
     rng, scenes = np.random.default_rng([1, number]), []
     kept = _kept()
@@ -253,7 +255,7 @@ def _part(number, n, *, per_image):
         scene = draw_scene(rng)
         if frozenset(scene) not in kept:
             scenes.append(scene)
-    return vqa.ask(rng, scenes, per_image=per_image)
+    return vqa.ask(rng, [half_named(rng, scene, share=unnamed) for scene in scenes], per_image=per_image)
 
 
 @cache
@@ -274,7 +276,7 @@ def _sizes(recipe):
 
 
 def _learning(recipe):
-    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "per_image", "rivals")}
+    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "per_image", "unnamed", "rivals")}
 
 
 def _config(sizes):
