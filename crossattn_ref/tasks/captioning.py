@@ -66,8 +66,10 @@ class Recipe:
 
 
 RECIPES = {
-    "scenes": Recipe(rivals="seen"),
-    "plain": Recipe(),  # what everybody does: held-out pairs show what it costs
+    "scenes": Recipe(rivals="seen", unnamed=0.3),
+    "plain": Recipe(),  # what everybody does, and what held-out pairs show of it; then each of the two remedies alone
+    "rivals": Recipe(rivals="seen"),
+    "unnamed": Recipe(unnamed=0.3),
 }
 
 

@@ -22,7 +22,7 @@ captioner.safetensors or answerer.safetensors.
 
 recipes:
   translation   glass-box (for the grammar), standard, text (for other data)
-  captioning    scenes, plain (which learns that what it was never shown is wrong)
+  captioning    scenes, plain, rivals, unnamed (without, and each with one of the two remedies of scenes)
   vqa           cross, concatenation, co-attention (ways to bring question and picture together)
 """
 

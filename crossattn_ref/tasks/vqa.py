@@ -109,13 +109,24 @@ def splits() -> dict[str, Questions]:
 def corpus(n_scenes: int, *, per_image: int = 5, unnamed: float = 0.0, processes: int = 1) -> Numbers:
     """Draw what is trained on, the same for every seed: part by part, in several processes where that is asked for."""
     sizes = [min(PART, n_scenes - first) for first in range(0, n_scenes, PART)]
-    work = partial(_part, per_image=per_image, unnamed=unnamed)
+    work = partial(draw_part, per_image=per_image, unnamed=unnamed)
     if processes > 1:
         with ProcessPoolExecutor(processes) as pool:
             parts = list(pool.map(work, range(len(sizes)), sizes))
     else:
         parts = list(map(work, range(len(sizes)), sizes))
     return _joined([numbered(part) for part in parts])
+
+
+def draw_part(number: int, n: int, *, per_image: int, unnamed: float) -> Questions:
+    """Draw some scenes of the corpus with their questions, by their number alone; none that another split holds."""
+    rng, scenes = np.random.default_rng([1, number]), []
+    kept = _kept()
+    while len(scenes) < n:
+        scene = draw_scene(rng)
+        if frozenset(scene) not in kept:
+            scenes.append(scene)
+    return vqa.ask(rng, [half_named(rng, scene, share=unnamed) for scene in scenes], per_image=per_image)
 
 
 def numbered(asked: Questions) -> Numbers:
@@ -241,21 +252,9 @@ class Answering:
 @torch.no_grad()
 def scores(model: Answerer, asked: Numbers) -> Tensor:
     """Score every answer to every question -> (B, A)."""
-    parts = torch.arange(len(asked.answers), device=asked.answers.device).split(AT_ONCE)
-    return torch.cat([
-        model(as_float(asked.images[asked.image_of[part]]), asked.words[part], asked.lengths[part]) for part in parts
-    ])  # fmt: skip
-
-
-def _part(number, n, *, per_image, unnamed):
-    """Draw some scenes of the corpus with their questions, by their number alone; none that another split holds."""
-    rng, scenes = np.random.default_rng([1, number]), []
-    kept = _kept()
-    while len(scenes) < n:
-        scene = draw_scene(rng)
-        if frozenset(scene) not in kept:
-            scenes.append(scene)
-    return vqa.ask(rng, [half_named(rng, scene, share=unnamed) for scene in scenes], per_image=per_image)
+    memory = torch.cat([model.encode(as_float(part)) for part in asked.images.split(AT_ONCE)])
+    parts = zip(*(column.split(AT_ONCE) for column in (asked.image_of, asked.words, asked.lengths)), strict=True)
+    return torch.cat([model.answer(memory[image_of], words, lengths) for image_of, words, lengths in parts])
 
 
 @cache

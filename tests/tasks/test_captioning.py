@@ -273,7 +273,7 @@ def test_the_command_trains_a_captioner_and_says_where_it_lies(tmp_path, capsys,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "glass-box"], "--recipe must be one of scenes, plain for captioning, got 'glass-box'"),
+        (["--recipe", "glass-box"], "must be one of scenes, plain, rivals, unnamed for captioning, got 'glass-box'"),
         (["--data", "multi30k"], "--data and --corpus are for translation: captioning learns from scenes"),
         (["--device", "banana"], "--device banana is not there"),
         (["--steps", "0"], "n_steps must be at least 1"),
