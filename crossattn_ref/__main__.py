@@ -8,7 +8,7 @@ from crossattn_ref.bench import audit
 from crossattn_ref.bench import command as bench
 from crossattn_ref.judge import command as grade
 from crossattn_ref.tasks import command as train
-from crossattn_ref.tasks import translate
+from crossattn_ref.tasks import look, translate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train.add_parser(commands)
     translate.add_parser(commands)
+    look.add_parsers(commands)
     grade.add_parser(commands)
     bench.add_parser(commands)
     audit.add_parser(commands)

@@ -60,10 +60,11 @@ def for_the_page(svg: str, *, title: str, alt: str) -> str:
         if (own := node.attrib.pop("id", None)) in used:
             node.set("id", f"{name}-{own}")
         if link := node.attrib.pop(f"{{{_XLINK}}}href", None):
-            node.set("href", f"#{name}-{link[1:]}")
+            node.set("href", f"#{name}-{link[1:]}" if link.startswith("#") else link)  # pixels are in the link itself
         for key, value in node.attrib.items():
             short = value if key == "style" else _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value)
             node.set(key, short.replace("url(#", f"url(#{name}-"))
+    _share_pixels(root, name)
     width = float(root.attrib.pop("width").removesuffix("pt"))
     del root.attrib["height"]
     root.set("role", "img")
@@ -74,6 +75,20 @@ def for_the_page(svg: str, *, title: str, alt: str) -> str:
         root.insert(place, node)
     ElementTree.register_namespace("", _SVG)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _share_pixels(root, name):
+    """Write the pixels of a picture that is drawn several times once, and refer to them."""
+    drawn = {}
+    for node in root.iter(f"{{{_SVG}}}image"):
+        drawn.setdefault(node.get("href"), []).append(node)
+    for number, nodes in enumerate(several for several in drawn.values() if len(several) > 1):
+        pixels = {key: value for key, value in nodes[0].items() if key != "transform"}
+        once = ElementTree.SubElement(root, f"{{{_SVG}}}defs")
+        ElementTree.SubElement(once, f"{{{_SVG}}}image", pixels | {"id": f"{name}-pixels{number}"})
+        for node in nodes:
+            places = {"href": f"#{name}-pixels{number}", "transform": node.get("transform")}
+            node.tag, node.attrib = f"{{{_SVG}}}use", places
 
 
 def _least(width):

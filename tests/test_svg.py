@@ -74,3 +74,13 @@ def test_nothing_in_it_tells_when_or_with_what_it_was_drawn():
 def test_it_holds_nothing_that_reaches_beyond_itself(tag):
     assert f"<{tag}" not in picture().svg
     assert not re.search(r'href="(?!#)', picture().svg)
+
+
+def test_a_picture_drawn_several_times_is_written_once_and_others_stay_themselves():
+    rng = np.random.default_rng(5)
+    image, other = rng.random((2, 7, 5, 3))
+    shown = plot.pictures([image, other, image], names=["one", "another", "one again"], title="Two of three", alt=ALT)
+    links = [node.get("href") for node in parsed(shown).iter() if node.get("href")]
+    assert sum(link.startswith("data:image/png") for link in links) == 2
+    assert sum(link.startswith("#") for link in links) == 2
+    assert {link[1:] for link in links if link.startswith("#")} <= set(re.findall(r'\bid="([^"]+)"', shown.svg))

@@ -19,6 +19,7 @@ from crossattn_ref.bench import measure
 SUITES = {
     "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
     "attention-gpu": "ways to compute attention on a GPU, ours and torch's: time, memory, the floor, what was refused",
+    "captioning": "captions of scenes, what was never shown together included: exact match, objects, where words look",
     "decoding": "a beam search beside transformers' generate, at the size of a Marian model, on one CPU thread",
     "grader": "the checks as a classifier: false accepts, false rejects, mistakes named, over 100 seeds",
     "judge-agreement": "the judge beside the check in a notebook: every known answer of every exercise, both ways",
@@ -31,6 +32,7 @@ SUITES = {
     "throughput": "a class graded by stock nbgrader and by the judge, in turn; recorded in the suite grader",
     "training": "a step of training beside one of torch.nn.Transformer wired to the same task, on one CPU thread",
     "translation": "translators trained from nothing: exact match, alignment error, BLEU, and the time it took",
+    "vqa": "questions about scenes, by cross-attention, concatenation and co-attention: each kind, and where they look",
 }
 
 

@@ -6,7 +6,7 @@ bottom within a column. Size, colour and shape of an object all name the cell in
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ Words = tuple[str, ...]
 Regions = tuple[int | None, ...]  # for each word the cell that it names, None for "a", "and" and commas
 
 VOCABULARY = Vocabulary(("a", "and", ",", *SIZES, *COLOURS, *SHAPES))
+ATTRIBUTE = np.array(  # of each word: 1 for a size, 2 for a colour, 3 for a shape, 0 for what names nothing
+    [sum(n * (word in words) for n, words in enumerate((SIZES, COLOURS, SHAPES), 1)) for word in VOCABULARY.words]
+)
 _NAMED = re.compile(rf"a ({'|'.join(SIZES)}) ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})(?![^ ])")
 
 
@@ -76,6 +79,20 @@ def splits(
     if unnamed:
         drawn["train"] = [half_named(rng, scene, share=unnamed) for scene in drawn["train"]]
     return {name: caption(scenes, rng) for name, scenes in drawn.items() if scenes}
+
+
+def never_together(captions: Iterable[Words]) -> np.ndarray:
+    """Tell which words no caption says of one object, though they name different things of it -> bool (V, V).
+
+    "red" and "triangle" are such words where all captions are of scenes that training may show; "red" and "blue" are
+    not, because both are colours. True stands in both halves.
+    """
+    together = np.zeros((len(VOCABULARY), len(VOCABULARY)), dtype=bool)
+    for thing in {thing for words in captions for thing in objects_named(words)}:
+        numbers = [VOCABULARY.number(word) for word in thing]
+        together[np.ix_(numbers, numbers)] = True
+    named = ATTRIBUTE > 0
+    return (ATTRIBUTE[:, None] != ATTRIBUTE) & named[:, None] & named & ~together
 
 
 def exact_match(predicted: Sequence[Words], gold: Sequence[Words]) -> float:

@@ -32,7 +32,22 @@ def read_picture(path: str | Path, *, side: int) -> np.ndarray:
         raise ValueError(
             f"{path} is not a picture that can be read ({error}): is it whole, and a PNG or JPEG?"
         ) from error
-    return np.asarray(ImageOps.fit(picture, (side, side), Image.Resampling.BILINEAR))
+    return np.array(ImageOps.fit(picture, (side, side), Image.Resampling.BILINEAR))
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Look up the width and height of a picture file that read_picture can read, in pixels."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.size
+
+
+def write_picture(path: str | Path, image: np.ndarray) -> None:
+    """Write a picture, uint8 (Y, X, 3), into a file; the ending says of which kind, ValueError for an unknown one."""
+    from PIL import Image
+
+    Image.fromarray(image).save(path)
 
 
 def _in_rgb(image):

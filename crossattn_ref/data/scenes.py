@@ -100,6 +100,14 @@ def half_named(rng: np.random.Generator, scene: Scene, *, share: float = 0.5) ->
     )  # fmt: skip
 
 
+def as_named(scene: Scene) -> Scene:
+    """Write "" for a colour that has no name, and for the shape of a speckle: what no word is true of."""
+    return tuple(
+        replace(thing, colour="" if thing.paint else thing.colour, shape=thing.shape if thing.speckle is None else "")
+        for thing in scene
+    )
+
+
 def holds_held_out(scene: Scene) -> bool:
     """Tell whether some object has a colour and shape that are held out together."""
     named = (thing for thing in scene if thing.paint is None and thing.speckle is None)
@@ -108,7 +116,7 @@ def holds_held_out(scene: Scene) -> bool:
 
 def render(scenes: Iterable[Scene], rng: np.random.Generator | None = None) -> np.ndarray:
     """Draw scenes -> uint8 (B, 48, 48, 3). With an rng every picture has its own brightness, and every pixel noise."""
-    images = np.stack([_clean(scene) for scene in scenes])
+    images = _clean(scenes)
     if rng is None:
         return np.rint(images).astype(np.uint8)
     brightness = rng.uniform(0.8, 1.1, size=(len(images), 1, 1, 1)).astype(np.float32)
@@ -135,13 +143,23 @@ def coverage(shape: Literal["circle", "square", "triangle"], size: Literal["smal
 _COVERAGE = {(shape, size): coverage(shape, size)[..., None] for shape in SHAPES for size in SIZES}
 
 
-def _clean(scene):
-    image = np.full((GRID, CELL, GRID, CELL, 3), BACKGROUND, dtype=np.float32)
-    for thing in scene:
-        covered = _COVERAGE[thing.shape, thing.size] if thing.speckle is None else _speckled(thing)
-        cell = image[thing.row, :, thing.column]  # (12, 12, 3)
-        cell += covered * (np.array(thing.paint or COLOURS[thing.colour], dtype=np.float32) - cell)
-    return image.reshape(SIDE, SIDE, 3)
+def _clean(scenes):
+    """Paint all objects of all scenes at once -> float32 (B, 48, 48, 3)."""
+    scenes = tuple(scenes)
+    images = np.empty((len(scenes), GRID, CELL, GRID, CELL, 3), dtype=np.float32)
+    images[...] = BACKGROUND
+    things = [(number, thing) for number, scene in enumerate(scenes) for thing in scene]
+    if things:
+        place = np.array([(number, thing.row, thing.column) for number, thing in things]).T
+        covered = np.stack([_covered(thing) for _, thing in things]).astype(np.float32)  # (things, 12, 12, 1)
+        paint = np.array([thing.paint or COLOURS[thing.colour] for _, thing in things], dtype=np.float32)
+        paint -= np.array(BACKGROUND, dtype=np.float32)
+        images[place[0], place[1], :, place[2]] += covered * paint[:, None, None]
+    return images.reshape(-1, SIDE, SIDE, 3)
+
+
+def _covered(thing):
+    return _COVERAGE[thing.shape, thing.size] if thing.speckle is None else _speckled(thing)
 
 
 def _unnamed_colour(rng):

@@ -19,6 +19,7 @@ from crossattn_ref.data.scenes import (
     SIZES,
     Object,
     Scene,
+    as_named,
     draw_held_out,
     draw_scene,
     holds_held_out,
@@ -83,13 +84,16 @@ def splits(
 
 
 def ask(rng: np.random.Generator, scenes: Sequence[Scene], *, per_image: int = 5) -> Questions:
-    """Draw so many questions of different kinds about each scene, answers balanced over all of them, and render."""
+    """Draw so many questions of different kinds about each scene, answers balanced over all of them, and render.
+
+    What has no name in a scene (scenes.half_named) is neither asked for nor used to say what is meant.
+    """
     balance = Balance()
     questions, image_of = [], []
     for number, scene in enumerate(scenes):
         asked = 0
         for kind in rng.permutation(KINDS):
-            if asked < per_image and (question := balance.choose(rng, str(kind), scene)):
+            if asked < per_image and (question := balance.choose(rng, str(kind), as_named(scene))):
                 questions.append(question)
                 image_of.append(number)
                 asked += 1
@@ -115,14 +119,33 @@ class Balance:
 
 
 def propose(rng: np.random.Generator, kind: str, scene: Scene) -> Question | None:
-    """Draw one question of a kind; None where what was drawn is ambiguous."""
+    """Draw one question of a kind; None where what was drawn is ambiguous, or asks for what has no name."""
     text, program = _MAKERS[kind](rng, scene)
     words = tokens(text)
     try:
         answer = run(program, scene)
     except Ambiguous:
         return None
+    if not answer:
+        return None
     return Question(kind, words, program, answer, cells_read(program, scene))
+
+
+def excused(question: Question, scene: Scene) -> tuple[str, ...]:
+    """List the answers that training could not have shown to be wrong: the held-out names of what is asked about.
+
+    Where the colour of a triangle is asked for, "red" is never the answer, whatever the question and the picture; what
+    a model then learns is not about the picture.
+    """
+    operation, attribute, *_ = question.program
+    if operation != "query" or attribute not in ("colour", "shape"):
+        return ()
+    (thing,) = (thing for thing in as_named(scene) if thing.cell in question.regions)
+    if not (thing.colour and thing.shape):
+        return ()
+    if attribute == "colour":
+        return tuple(colour for colour in COLOURS if (colour, thing.shape) not in SEEN)
+    return tuple(shape for shape in SHAPES if (thing.colour, shape) not in SEEN)
 
 
 def question_only(train: Sequence[Question], test: Sequence[Question]) -> dict[str, float]:
@@ -210,6 +233,6 @@ def _unseen(rng, scene):
 
 def _described(rng, thing, without=""):
     """Name one, two or three attributes of an object, in the order size, colour, shape."""
-    left = [attribute for attribute in ATTRIBUTES if attribute != without]
+    left = [attribute for attribute in ATTRIBUTES if attribute != without and getattr(thing, attribute)]
     kept = set(rng.permutation(left)[: rng.integers(1, len(left) + 1)])
     return {attribute: getattr(thing, attribute) for attribute in left if attribute in kept}

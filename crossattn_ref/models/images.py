@@ -68,6 +68,9 @@ class ConvStem(nn.Module):
         return self.convolutions(images)
 
 
+STEMS: dict[str, Callable[..., nn.Module]] = {"patches": PatchStem, "convolutions": ConvStem}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:
     """What an image encoder is made of: side and patch in pixels, the stem, and the layers behind it.

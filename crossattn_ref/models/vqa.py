@@ -131,14 +131,24 @@ class Answerer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.out = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.n_answers))
 
+    def encode(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B Nk D"]:
+        """Turn pictures into memories: a picture that many questions are about is encoded once."""
+        return self.image(images)
+
+    def answer(
+        self, memory: Float[Tensor, "B Nk D"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B A"]:
+        """Score every answer to a question of so many words about a memory; ValueError for one without any."""
+        x, real = self._read(words, lengths)
+        x = self.norm(self.fusion(x, real, memory))
+        mean = (x * real[..., None]).sum(dim=1) / lengths[:, None]  # over the words alone, never over the padding
+        return self.out(mean)
+
     def forward(
         self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
     ) -> Float[Tensor, "B A"]:
         """Score every answer to a question of so many words; ValueError for a question without any."""
-        x, real = self._read(words, lengths)
-        x = self.norm(self.fusion(x, real, self.image(images)))
-        mean = (x * real[..., None]).sum(dim=1) / lengths[:, None]  # over the words alone, never over the padding
-        return self.out(mean)
+        return self.answer(self.encode(images), words, lengths)
 
     def weights(
         self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]

@@ -1,7 +1,9 @@
 """The command `crossattn train`: what it takes, what it shows, and how it ends."""
 
 import argparse
+import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 EXAMPLES = """
@@ -13,9 +15,17 @@ examples:
                                                           the same on a GPU, with more patience
   crossattn train translation --data ../texts --src en --tgt fr
                                                               train.en, train.fr, val.en, val.fr in a folder of yours
+  crossattn train captioning                                  pictures of shapes, and what is in them
+  crossattn train vqa --recipe concatenation                  questions about them, without cross-attention
 
 Ctrl-C stops after the step under way; the same command goes on from there, as if nothing had happened.
-A run's folder holds words.json, history.jsonl, last.ckpt and, at the end, translator.safetensors.
+A run's folder holds history.jsonl, last.ckpt and, at the end, translator.safetensors (with words.json),
+captioner.safetensors or answerer.safetensors.
+
+recipes:
+  translation   glass-box (for the grammar), standard, text, text-tiny, text-long (for other data)
+  captioning    scenes, plain, rivals, unnamed (without, and each with one of the two remedies of scenes)
+  vqa           cross, concatenation, co-attention (ways to bring question and picture together)
 """
 
 
@@ -24,18 +34,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train",
         help="train a model, in a run that can be stopped and go on",
-        description="Train a translator by a recipe, and keep what is best on the development split.",
+        description="Train a model by a recipe, and keep what is best on the development split.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("task", choices=["translation"], help="what is learnt")
+    parser.add_argument("task", choices=["translation", "captioning", "vqa"], help="what is learnt")
     parser.add_argument("--data", default="grammar", metavar="grammar|multi30k|FOLDER",
-                        help="the generated corpus (default), Multi30k, or a folder of your own")  # fmt: skip
+                        help="for translation: the generated corpus (default), Multi30k, or your own")  # fmt: skip
     parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where Multi30k lies already: nothing is fetched")
     parser.add_argument("--src", default="en", metavar="LANGUAGE", help="of text: the source (default: en)")
     parser.add_argument("--tgt", default="de", metavar="LANGUAGE", help="of text: the target (default: de)")
-    parser.add_argument("--recipe", choices=["glass-box", "standard", "text", "text-tiny", "text-long"],
-                        help="sizes and schedule (default: glass-box for the grammar, else text)")  # fmt: skip
+    parser.add_argument("--recipe", help="sizes and schedule (default: the first of the task's; text for text)")
     parser.add_argument("--steps", type=int, metavar="N", help="updates, where the recipe's are too many or too few")
     parser.add_argument("--minutes", type=float, metavar="N", help="end after so many, even if steps are left")
     parser.add_argument("--seed", type=int, default=0, help="of the weights, the dropout and the order of the data")
@@ -56,10 +65,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments):
+    _check_device(arguments.device)
+    trained, folder, file = (_translation if arguments.task == "translation" else _pictures)(arguments)
+    if trained.history.ended == "interrupted":
+        print(f"stopped after step {trained.history.step}; the same command goes on from there", file=sys.stderr)
+        return 130
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in trained.about["dev"].items())
+    print(f"{trained.history.step} steps in {trained.history.seconds:.0f} s; development split: {figures}")
+    print(f"the {Path(file).stem} lies in {folder / file}")
+    return 0
+
+
+def _check_device(name):
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        raise ValueError(f"--device {name} is not there ({error}): train with --device cpu") from error
+
+
+def _translation(arguments):
     from crossattn_ref.tasks import translation
     from crossattn_ref.train.progress import Bar
 
-    name, recipe = _recipe(arguments)
+    name, recipe = _recipe(arguments, "glass-box" if arguments.data == "grammar" else "text")
     data = Path(arguments.data).name
     about = {"data": data, "recipe": name}
     if data != "grammar":
@@ -69,13 +99,22 @@ def _train(arguments):
     trained = translation.learn(
         recipe, splits, seed=arguments.seed, folder=folder, device=arguments.device, about=about, show=Bar()
     )
-    if trained.history.ended == "interrupted":
-        print(f"stopped after step {trained.history.step}; the same command goes on from there", file=sys.stderr)
-        return 130
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in trained.about["dev"].items())
-    print(f"{trained.history.step} steps in {trained.history.seconds:.0f} s; development split: {figures}")
-    print(f"the translator lies in {folder / 'translator.safetensors'}")
-    return 0
+    return trained, folder, "translator.safetensors"
+
+
+def _pictures(arguments):
+    """Train on scenes; nothing that only text has may be asked for."""
+    from crossattn_ref.train.progress import Bar
+
+    if (arguments.data, arguments.corpus) != ("grammar", None):
+        raise ValueError(f"--data and --corpus are for translation: {arguments.task} learns from scenes that it draws")
+    task = importlib.import_module(f"crossattn_ref.tasks.{arguments.task}")
+    name, recipe = _recipe(arguments, next(iter(task.RECIPES)))
+    folder = arguments.folder or Path("runs", f"{arguments.task}-{name}-seed{arguments.seed}")
+    trained = task.learn(
+        recipe, seed=arguments.seed, folder=folder, device=arguments.device, about={"recipe": name}, show=Bar()
+    )
+    return trained, folder, task.SHIPPED.name
 
 
 def _folder(about, seed):
@@ -85,13 +124,11 @@ def _folder(about, seed):
     return Path("runs", "-".join([*names, f"seed{seed}"]))
 
 
-def _recipe(arguments):
-    from dataclasses import replace
-
-    from crossattn_ref.tasks.translation import RECIPES
-
-    name = arguments.recipe or ("glass-box" if arguments.data == "grammar" else "text")
-    recipe = RECIPES[name]
+def _recipe(arguments, usual):
+    recipes = importlib.import_module(f"crossattn_ref.tasks.{arguments.task}").RECIPES
+    name = arguments.recipe or usual
+    if name not in recipes:
+        raise ValueError(f"--recipe must be one of {', '.join(recipes)} for {arguments.task}, got {name!r}")
     asked = {"n_steps": arguments.steps, "minutes": arguments.minutes}
     given = {name: value for name, value in asked.items() if value is not None}
-    return name, replace(recipe, plan=replace(recipe.plan, **given))
+    return name, replace(recipes[name], plan=replace(recipes[name].plan, **given))

@@ -11,7 +11,7 @@ from torch.nn import functional
 from crossattn_ref.checks import examine, reference
 from crossattn_ref.checks.tensors import drawn_state
 from crossattn_ref.checks.variants import blind, encode_decode, translators
-from tests.test_interpret import gold, output
+from tests.interpret.test_alignment import gold, output
 
 SEED = secrets.randbelow(2**32)
 

@@ -20,7 +20,7 @@ from crossattn_ref.interpret import (
     oracle_links,
 )
 
-FIXTURE = Path(__file__).parent / "fixtures" / "alignment"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "alignment"
 B, H, NQ, NK = 2, 3, 5, 7
 
 

@@ -1,0 +1,88 @@
+"""Captioners of scenes, trained from nothing by several recipes, three seeds each.
+
+Measured are captions of scenes like those of training ("test") and of scenes with a colour and a shape that training
+never shows together ("held-out"), beside the captions that the same model writes of blank pictures. Layer and head that
+point are chosen on the development split, for each seed.
+
+A run that lies finished in runs/captioning-<recipe>-seed<n>, as `crossattn train captioning` leaves it, is read; what
+is not there is trained, there. A record says in `trained_on` where each of its models was trained.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from crossattn_ref.bench.measure import Measurement
+from crossattn_ref.models.vqa import count_parameters
+from crossattn_ref.tasks import captioning, evaluate_captions
+from crossattn_ref.tasks.captioning import RECIPES, Trained
+
+PACKAGES = ("numpy", "torch")
+SEEDS = (0, 1, 2)
+RUNS = Path("runs")
+SPLITS = ("test", "held-out")
+UNITS = {"train_seconds": "s", "parameters": "parameters"}  # all others are in percent
+
+
+def hardware() -> dict[str, int]:
+    """Say how many threads torch may use."""
+    return {"threads": torch.get_num_threads()}
+
+
+def measure(*, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -> Iterator[Measurement]:
+    """Measure every recipe."""
+    for recipe in RECIPES:
+        yield from by_recipe(recipe, seeds=seeds, runs=runs)
+
+
+def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -> Iterator[Measurement]:
+    """Train by a recipe with every seed, where there is no finished run, and measure on every split.
+
+    The cases of the recipe "scenes" are "scenes/test" and "scenes/held-out", those of another have its name at the end.
+    """
+    trained = [_run(recipe, seed, runs) for seed in seeds]
+    readings = [evaluate_captions.best_reading(one, captioning.splits()["dev"]) for one in trained]
+    about = {
+        "readings": [asdict(reading) for reading in readings],
+        "trained_on": [one.about["trained_on"] for one in trained],
+        "recipe": asdict(RECIPES[recipe]),
+    }
+    figures = [_figures(one, reading) for one, reading in zip(trained, readings, strict=True)]
+    for case, metric in figures[0]:
+        yield Measurement(
+            case=case if recipe == "scenes" else f"{case}/{recipe}",
+            metric=metric,
+            unit=UNITS.get(metric, "%"),
+            samples=[float(found[case, metric]) for found in figures],
+            seeds=list(seeds),
+            more=about,
+        )
+
+
+PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {name: partial(by_recipe, name) for name in RECIPES}
+
+
+def _run(recipe, seed, runs) -> Trained:
+    folder = runs / f"captioning-{recipe}-seed{seed}"
+    if (folder / captioning.SHIPPED.name).exists():
+        return captioning.load(folder)
+    return captioning.learn(RECIPES[recipe], seed=seed, folder=folder, about={"recipe": recipe})
+
+
+def _figures(trained, reading) -> Mapping[tuple[str, str], float]:
+    """Measure one captioner -> {(case, metric): figure}."""
+    found = {
+        ("scenes", "train_seconds"): trained.about["train_seconds"],
+        ("scenes", "parameters"): count_parameters(trained.model),
+    }
+    for split in SPLITS:
+        drawn, case = captioning.splits()[split], f"scenes/{split}"
+        found |= {(case, name): value for name, value in evaluate_captions.scores(trained, drawn).items()}
+        found[case, "pointing"] = evaluate_captions.pointing(trained, drawn, reading)
+        found[case, "mass"] = evaluate_captions.mass(trained, drawn, reading)
+        blind = evaluate_captions.blind_scores(trained, drawn)
+        found |= {(f"{case}/blank", name): value for name, value in blind.items()}
+    return found

@@ -1,0 +1,119 @@
+"""Answerers of questions about scenes, which bring question and picture together in three ways; three seeds each.
+
+All have the same number of parameters, the same corpus and as many steps. Measured are answers about scenes like those
+of training ("test") and about scenes with a colour and a shape that training never shows together ("held-out"), beside
+two who do not look: the most frequent answer to the same words ("question-only"), and the model before blank pictures.
+Layer and head that point are chosen on the development split, for each seed.
+
+A run that lies finished in runs/vqa-<recipe>-seed<n>, as `crossattn train vqa` leaves it, is read; what is not there is
+trained, there. A record says in `trained_on` where each of its models was trained.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from crossattn_ref.bench.measure import Measurement
+from crossattn_ref.data.vqa import question_only
+from crossattn_ref.models.vqa import count_parameters
+from crossattn_ref.tasks import evaluate_answers, vqa
+from crossattn_ref.tasks.vqa import RECIPES, Trained
+
+PACKAGES = ("numpy", "torch")
+SEEDS = (0, 1, 2)
+RUNS = Path("runs")
+SPLITS = ("test", "held-out")
+UNITS = {"train_seconds": "s", "parameters": "parameters"}  # all others are in percent
+N_PARTS = 8  # of the corpus, from which question_only learns
+
+
+def hardware() -> dict[str, int]:
+    """Say how many threads torch may use."""
+    return {"threads": torch.get_num_threads()}
+
+
+def measure(*, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -> Iterator[Measurement]:
+    """Measure every recipe, and the guesser that only reads the question."""
+    for recipe in RECIPES:
+        yield from by_recipe(recipe, seeds=seeds, runs=runs)
+    yield from guesses()
+
+
+def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -> Iterator[Measurement]:
+    """Train by a recipe with every seed, where there is no finished run, and measure on every split.
+
+    The cases of cross-attention are "scenes/test" and "scenes/held-out", with the kind of question behind it, such as
+    "scenes/test/verify_rel"; those of another recipe have its name at the end.
+    """
+    trained = [_run(recipe, seed, runs) for seed in seeds]
+    readings = [evaluate_answers.best_reading(one, vqa.splits()["dev"]) for one in trained]
+    about = {
+        "readings": [asdict(reading) for reading in readings],
+        "trained_on": [one.about["trained_on"] for one in trained],
+        "recipe": asdict(RECIPES[recipe]),
+    }
+    figures = [_figures(one, reading) for one, reading in zip(trained, readings, strict=True)]
+    for case, metric in figures[0]:
+        yield Measurement(
+            case=case if recipe == "cross" else f"{case}/{recipe}",
+            metric=metric,
+            unit=UNITS.get(metric, "%"),
+            samples=[float(found[case, metric]) for found in figures],
+            seeds=list(seeds),
+            more=about,
+        )
+
+
+def guesses() -> Iterator[Measurement]:
+    """Measure the most frequent answer to the same words, learnt from a part of the corpus; no seed decides."""
+    recipe = RECIPES["cross"]
+    parts = [vqa.draw_part(i, vqa.PART, per_image=recipe.per_image, unnamed=recipe.unnamed) for i in range(N_PARTS)]
+    train = [question for part in parts for question in part.questions]
+    for split in SPLITS:
+        asked = vqa.splits()[split].questions
+        shares = question_only(train, asked)
+        counted = sum(shares[question.kind] for question in asked) / len(asked)
+        for kind, share in {"": counted, **shares}.items():
+            yield Measurement(
+                case="/".join(["scenes", split, *([kind] if kind else []), "question-only"]),
+                metric="accuracy",
+                unit="%",
+                samples=[100 * share],
+                seeds=[0],
+                more={"questions_learnt_from": len(train)},
+            )
+
+
+PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
+    **{name: partial(by_recipe, name) for name in RECIPES},
+    "question-only": guesses,
+}
+
+
+def _run(recipe, seed, runs) -> Trained:
+    folder = runs / f"vqa-{recipe}-seed{seed}"
+    if (folder / vqa.SHIPPED.name).exists():
+        return vqa.load(folder)
+    return vqa.learn(RECIPES[recipe], seed=seed, folder=folder, about={"recipe": recipe})
+
+
+def _figures(trained, reading) -> Mapping[tuple[str, str], float]:
+    """Measure one answerer -> {(case, metric): figure}."""
+    found = {
+        ("scenes", "train_seconds"): trained.about["train_seconds"],
+        ("scenes", "parameters"): count_parameters(trained.model),
+    }
+    for split in SPLITS:
+        asked, case = vqa.splits()[split], f"scenes/{split}"
+        found |= _named(case, "accuracy", evaluate_answers.accuracy(trained, asked))
+        found |= _named(case, "pointing", evaluate_answers.pointing(trained, asked, reading))
+        found[f"{case}/blank", "accuracy"] = evaluate_answers.blind_accuracy(trained, asked)["all"]
+    return found
+
+
+def _named(case, metric, by_kind):
+    """Name figures by kind of question; that of all of them is the case itself."""
+    return {(case if kind == "all" else f"{case}/{kind}", metric): value for kind, value in by_kind.items()}

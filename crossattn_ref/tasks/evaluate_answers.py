@@ -1,0 +1,87 @@
+"""How good answers are, kind by kind, and whether the words of a question look at what the answer is read from.
+
+Beside every figure stand two that take no look: the most frequent answer to the words (question-only), and the model
+itself before blank pictures (image-blind).
+
+Letters: B questions, H heads, Nq words, Nk patches.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from crossattn_ref import interpret
+from crossattn_ref.data.scenes import N_CELLS
+from crossattn_ref.data.vqa import KINDS, Questions
+from crossattn_ref.models.images import as_float
+from crossattn_ref.tasks.evaluate import Reading
+from crossattn_ref.tasks.evaluate_captions import blank
+from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, Trained, numbered, scores
+
+
+def accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
+    """Compute how many of a hundred answers are right, "all" of them and those to each kind of question."""
+    return _by_kind(_right(trained, asked), asked)
+
+
+def blind_accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
+    """Compute the same before blank pictures."""
+    return accuracy(trained, replace(asked, images=blank(asked.images)))
+
+
+def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, float]:
+    """Compute for how many questions of a hundred the patch that is looked at most is one that the answer is read from.
+
+    "all" of them, and each kind. The attention of a question is that of its words together, the sum of their rows. One
+    whose answer is read from nothing, such as a count of 0, takes no part.
+    """
+    hits, about_something = _hits(attention(trained, numbered(asked)), asked, reading)
+    kinds = np.array([question.kind for question in asked.questions])
+    found = {"all": 100 * float(hits[about_something].mean())}
+    for kind in KINDS:
+        if (chosen := about_something & (kinds == kind)).any():
+            found[kind] = 100 * float(hits[chosen].mean())
+    return found
+
+
+def best_reading(trained: Trained, asked: Questions) -> Reading:
+    """Choose the layer and the head (None: the mean of them) that point best: on the development split."""
+    weights = attention(trained, numbered(asked))
+    readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
+    return max(readings, key=lambda reading: _share(weights, asked, reading))
+
+
+def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
+    """Compute how much each question looks at each patch, its words together, layer by layer: (B, H, Nk) each."""
+    asked, found = asked.to(next(trained.model.parameters()).device), []
+    real = torch.arange(asked.words.shape[1], device=asked.words.device) < asked.lengths[:, None]
+    with torch.inference_mode():
+        for part in torch.arange(len(asked.answers), device=real.device).split(AT_ONCE):
+            images = as_float(asked.images[asked.image_of[part]])
+            weights = trained.model.weights(images, asked.words[part], asked.lengths[part])
+            found.append([(w * real[part, None, :, None]).sum(dim=2).cpu().numpy() for w in weights])
+    return [np.concatenate(layer) for layer in zip(*found, strict=True)]
+
+
+def _hits(weights, asked, reading):
+    layer = weights[reading.layer]  # (B, H, Nk)
+    finger = (layer.mean(axis=1) if reading.head is None else layer[:, reading.head]).argmax(axis=-1)
+    regions = np.stack([interpret.regions_of([question.regions], N_CELLS)[0] for question in asked.questions])
+    return regions[np.arange(len(finger)), finger], regions.any(axis=-1)
+
+
+def _share(weights, asked, reading):
+    hits, about_something = _hits(weights, asked, reading)
+    return hits[about_something].mean()
+
+
+def _right(trained, asked):
+    numbers = numbered(asked).to(next(trained.model.parameters()).device)
+    return (scores(trained.model, numbers).argmax(dim=-1) == numbers.answers).cpu().numpy()
+
+
+def _by_kind(right, asked):
+    kinds = np.array([question.kind for question in asked.questions])
+    shares = {kind: 100 * float(right[kinds == kind].mean()) for kind in KINDS if (kinds == kind).any()}
+    return {"all": 100 * float(right.mean()), **shares}

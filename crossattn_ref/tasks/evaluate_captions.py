@@ -1,0 +1,86 @@
+"""How good captions are, and whether each word looks at what it names; blank pictures beside everything.
+
+Letters: B pictures, H heads, Nq words, Nk patches.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from crossattn_ref import interpret
+from crossattn_ref.data import captioning
+from crossattn_ref.data.captioning import Captions, Words
+from crossattn_ref.data.scenes import N_CELLS
+from crossattn_ref.models.images import as_float
+from crossattn_ref.tasks.captioning import AT_ONCE, Trained, captions, numbered
+from crossattn_ref.tasks.evaluate import Reading
+
+
+def scores(trained: Trained, drawn: Captions) -> dict[str, float]:
+    """Write captions greedily, and compare -> exact_match and object_f1, in percent."""
+    return _compared(captions(trained.model, drawn.images), drawn.words)
+
+
+def blank(images: np.ndarray) -> np.ndarray:
+    """Return as many pictures of one colour, the mean of all of images: what shows nothing, and tells none apart."""
+    return np.broadcast_to(np.rint(images.mean(axis=(0, 1, 2))).astype(np.uint8), images.shape).copy()
+
+
+def blind_scores(trained: Trained, drawn: Captions) -> dict[str, float]:
+    """Write captions of blank pictures, and compare with those of the real ones."""
+    return _compared(captions(trained.model, blank(drawn.images)), drawn.words)
+
+
+def cross_weights(trained: Trained, images: np.ndarray, words: Sequence[Words]) -> list[np.ndarray]:
+    """Compute where each word of captions looks while it is written, layer by layer: (B, H, Nq, Nk) each.
+
+    Row i belongs to word i; the row behind the last word is that of the mark of the end.
+    """
+    rows, device = numbered(list(words)), next(trained.model.parameters()).device
+    rows = rows[:, : max(map(len, words)) + 1].to(device)
+    found = []
+    with torch.inference_mode():
+        for part, numbers in zip(torch.from_numpy(images).split(AT_ONCE), rows.split(AT_ONCE), strict=True):
+            found.append([w.cpu().numpy() for w in trained.model.weights(as_float(part.to(device)), numbers)])
+    return [np.concatenate(layer) for layer in zip(*found, strict=True)]
+
+
+def pointing(trained: Trained, drawn: Captions, reading: Reading) -> float:
+    """Compute how many of a hundred words that name something look most at the patch that they name."""
+    return 100 * _pointing(cross_weights(trained, drawn.images, drawn.words), drawn, reading)
+
+
+def mass(trained: Trained, drawn: Captions, reading: Reading) -> float:
+    """Compute which share of its attention, in percent, a word that names something gives to what it names."""
+    weights = _chosen(cross_weights(trained, drawn.images, drawn.words), reading)
+    return 100 * interpret.attention_mass(weights, _regions(drawn, weights.shape[1]))
+
+
+def best_reading(trained: Trained, drawn: Captions) -> Reading:
+    """Choose the layer and the head (None: the mean of them) that point best: on the development split."""
+    weights = cross_weights(trained, drawn.images, drawn.words)
+    readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
+    return max(readings, key=lambda reading: _pointing(weights, drawn, reading))
+
+
+def _compared(written, wanted):
+    return {
+        "exact_match": 100 * captioning.exact_match(written, wanted),
+        "object_f1": 100 * captioning.object_f1(written, wanted),
+    }
+
+
+def _pointing(weights, drawn, reading):
+    chosen = _chosen(weights, reading)
+    return interpret.pointing_game(chosen, _regions(drawn, chosen.shape[1]))
+
+
+def _chosen(weights, reading):
+    layer = weights[reading.layer]
+    return layer.mean(axis=1) if reading.head is None else layer[:, reading.head]
+
+
+def _regions(drawn, n_rows):
+    named = [(*regions, *[None] * (n_rows - len(regions))) for regions in drawn.regions]
+    return np.stack([interpret.regions_of(row, N_CELLS) for row in named])

@@ -1,0 +1,127 @@
+"""The commands `crossattn draw`, `caption` and `ask`: a picture of a scene, what is in it, and answers about it."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ABOUT = """
+The models that come with the course know pictures of 2 to 4 coloured shapes in a grid of 4 x 4, as `crossattn draw`
+draws them, and nothing else. A picture of another size is fitted into a square of 48 x 48 pixels, and a note says so.
+"""
+CAPTION_EXAMPLES = """
+examples:
+  crossattn caption scene.png
+  crossattn caption --look scene.png        and where each word looks
+  crossattn caption --weights runs/captioning-scenes-seed1 scene.png
+"""
+ASK_EXAMPLES = """
+examples:
+  crossattn ask scene.png "how many circles are there?"
+  crossattn ask --look scene.png "what colour is the thing left of the small square?"
+"""
+SIDE = 48  # pixels
+
+
+def add_parsers(commands: argparse._SubParsersAction) -> None:
+    """Add `draw`, `caption` and `ask` to the commands."""
+    draw = commands.add_parser("draw", help="draw a scene of coloured shapes", description="Draw a scene into a file.")
+    draw.add_argument("image", type=Path, metavar="IMAGE", help="the file to write, such as scene.png")
+    draw.add_argument("--seed", type=int, default=0, help="of the scene (default: 0)")
+    draw.add_argument("--held-out", action="store_true", help="with a colour and shape never seen together in training")
+    draw.set_defaults(run=lambda arguments: _run("draw", drawn, arguments))
+    caption = _parser(commands, "caption", "say what is in a picture of coloured shapes", CAPTION_EXAMPLES)
+    caption.set_defaults(run=lambda arguments: _run("caption", captioned, arguments))
+    ask = _parser(commands, "ask", "answer a question about a picture of coloured shapes", ASK_EXAMPLES)
+    ask.add_argument("question", metavar="QUESTION", help="in quotes")
+    ask.set_defaults(run=lambda arguments: _run("ask", answered, arguments))
+
+
+def drawn(arguments: argparse.Namespace) -> Iterator[str]:
+    """Draw a scene into a file, and say what is in it."""
+    import numpy as np
+
+    from crossattn_ref.data import captioning, scenes
+    from crossattn_ref.data.pictures import write_picture
+
+    rng = np.random.default_rng(arguments.seed)
+    scene = scenes.draw_held_out(rng) if arguments.held_out else scenes.draw_scene(rng)
+    write_picture(arguments.image, scenes.render([scene], rng)[0])
+    yield " ".join(captioning.describe(scene)[0])
+
+
+def captioned(arguments: argparse.Namespace) -> Iterator[str]:
+    """Write the caption of a picture, and a line for each word with the cell that it looks at, if that is wanted."""
+    from crossattn_ref.tasks import captioning
+    from crossattn_ref.tasks.evaluate_captions import cross_weights
+
+    trained = captioning.load(arguments.weights or captioning.SHIPPED)
+    image = _picture(arguments.image)
+    (words,) = captioning.captions(trained.model, image)
+    yield " ".join(words)
+    if arguments.look and words:
+        rows = _read(cross_weights(trained, image, [words]), trained)  # (1, Nq, Nk)
+        width = max(map(len, words))
+        for word, row in zip(words, rows[0], strict=False):  # the row behind the last word is that of the end
+            yield f"  {word:{width}}  <- {_place(row)}"
+
+
+def answered(arguments: argparse.Namespace) -> Iterator[str]:
+    """Answer a question about a picture, and say which cell it looked at most, if that is wanted."""
+    from crossattn_ref.data.programs import ANSWERS
+    from crossattn_ref.tasks import vqa
+    from crossattn_ref.tasks.evaluate_answers import attention
+
+    trained = vqa.load(arguments.weights or vqa.SHIPPED)
+    asked = vqa.as_asked(arguments.question, _picture(arguments.image))
+    yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
+    if arguments.look:
+        yield f"  <- {_place(_read(attention(trained, asked), trained)[0])}"
+
+
+def _parser(commands, name, what, examples):
+    parser = commands.add_parser(
+        name,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}.",
+        epilog=ABOUT + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="a picture file: PNG, JPEG, ...")
+    parser.add_argument("--weights", type=Path, metavar="FILE|FOLDER",
+                        help="what `crossattn train` wrote (default: those of the course)")  # fmt: skip
+    parser.add_argument("--look", action="store_true", help="say where the model looks")
+    return parser
+
+
+def _run(name, lines, arguments):
+    """Print lines -> 0, or 2 with one line on stderr where that can't be done."""
+    try:
+        for line in lines(arguments):
+            print(line)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"crossattn {name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _picture(path):
+    """Read a picture -> uint8 (1, 48, 48, 3)."""
+    from crossattn_ref.data.pictures import read_picture, size_of
+
+    image = read_picture(path, side=SIDE)[None]
+    if (size := size_of(path)) != (SIDE, SIDE):
+        print(f"{path}: fitted from {size[0]} x {size[1]} into {SIDE} x {SIDE} pixels", file=sys.stderr)
+    return image
+
+
+def _read(weights, trained):
+    """Pick the layer and head that pointed best on the development split; of others the last, and the mean."""
+    reading = trained.about.get("reading", {"layer": -1, "head": None})
+    layer = weights[reading["layer"]]
+    return layer.mean(axis=1) if reading["head"] is None else layer[:, reading["head"]]
+
+
+def _place(row):
+    cell = int(row.argmax())
+    return f"row {cell // 4 + 1}, column {cell % 4 + 1} ({row.max() / row.sum():.0%} of its attention)"

@@ -1,0 +1,292 @@
+"""Visual question answering put together: scenes and questions as numbers, an Answerer, and its training.
+
+What training must never see, a colour and shape that are held out together, is in no scene and no question of the
+corpus. A run lies in a folder: what the loop writes there, and at the end answerer.safetensors.
+
+Letters: B questions, N words of the longest question, I pictures, A answers.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossattn_ref.data import vqa
+from crossattn_ref.data.programs import ANSWERS
+from crossattn_ref.data.scenes import draw_scene, half_named
+from crossattn_ref.data.vqa import ANSWER_NUMBER, VOCABULARY, Questions
+from crossattn_ref.data.words import tokens
+from crossattn_ref.models import stored
+from crossattn_ref.models.blocks import LayerConfig
+from crossattn_ref.models.images import STEMS, ImageConfig, as_float
+from crossattn_ref.models.vqa import Answerer, AnswererConfig, CoReading, CrossReading, JointReading, as_large_as
+from crossattn_ref.tasks.provenance import trained_on
+from crossattn_ref.train.history import History
+from crossattn_ref.train.loop import Plan, train
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "answerer.safetensors"
+FUSIONS = {"cross": CrossReading, "concatenation": JointReading, "co-attention": CoReading}
+LONGEST = 16  # words of a question
+PART = 500  # scenes that are drawn in one go
+AT_ONCE = 500  # questions
+
+Batch = tuple[Tensor, Tensor, Tensor]  # numbers of questions (B,), of pictures (I,), of the picture of each among those
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How an answerer is made, and how it is trained.
+
+    fusion names one of FUSIONS, layer the sizes of all layers (as for LayerConfig), of which d_ff gives way where the
+    model is to have n_parameters. The corpus is n_scenes scenes with per_image questions each, a batch so many scenes
+    with theirs; of the objects half_named takes a name from the share `unnamed`. rivals says which answers the right
+    one is compared with: "all", or all but those that data.vqa.excused lists.
+    """
+
+    fusion: Literal["cross", "concatenation", "co-attention"] = "cross"
+    layer: Mapping = field(default_factory=lambda: {"d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0.0})
+    n_layers: int = 3
+    n_image_layers: int = 1
+    stem: str = "convolutions"
+    n_parameters: int | None = 400_000
+    plan: Plan = field(
+        default_factory=lambda: Plan(
+            n_steps=6000, n_warmup=300, peak_rate=2e-3, schedule="linear", validate_every=1000, bfloat16=False,
+            watch="accuracy", lower_is_better=False,
+        )
+    )  # fmt: skip
+    batch: int = 64
+    n_scenes: int = 20_000
+    per_image: int = 5
+    unnamed: float = 0.3
+    rivals: Literal["all", "seen"] = "seen"
+
+
+RECIPES = {fusion: Recipe(fusion=fusion) for fusion in FUSIONS}
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """Questions as numbers: images uint8 (I, 48, 48, 3), and for each question the number of its image (B,).
+
+    words (B, N) are padded behind lengths (B,); answers (B,); fair bool (B, A), True for the rivals of an answer.
+    """
+
+    images: Tensor
+    image_of: Tensor
+    words: Tensor
+    lengths: Tensor
+    answers: Tensor
+    fair: Tensor
+
+    def to(self, device: str) -> "Numbers":
+        """Put everything on a device."""
+        return Numbers(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An answerer, and what happened while it learnt; about says how it was made."""
+
+    model: Answerer
+    history: History
+    about: Mapping = field(default_factory=dict)
+
+
+@cache
+def splits() -> dict[str, Questions]:
+    """Draw what is not trained on, the same for every seed: "dev", "test" and "held-out"."""
+    return vqa.splits(np.random.default_rng(0), train=0)
+
+
+def corpus(n_scenes: int, *, per_image: int = 5, unnamed: float = 0.0, processes: int = 1) -> Numbers:
+    """Draw what is trained on, the same for every seed: part by part, in several processes where that is asked for."""
+    sizes = [min(PART, n_scenes - first) for first in range(0, n_scenes, PART)]
+    work = partial(draw_part, per_image=per_image, unnamed=unnamed)
+    if processes > 1:
+        with ProcessPoolExecutor(processes) as pool:
+            parts = list(pool.map(work, range(len(sizes)), sizes))
+    else:
+        parts = list(map(work, range(len(sizes)), sizes))
+    return _joined([numbered(part) for part in parts])
+
+
+def draw_part(number: int, n: int, *, per_image: int, unnamed: float) -> Questions:
+    """Draw some scenes of the corpus with their questions, by their number alone; none that another split holds."""
+    rng, scenes = np.random.default_rng([1, number]), []
+    kept = _kept()
+    while len(scenes) < n:
+        scene = draw_scene(rng)
+        if frozenset(scene) not in kept:
+            scenes.append(scene)
+    return vqa.ask(rng, [half_named(rng, scene, share=unnamed) for scene in scenes], per_image=per_image)
+
+
+def numbered(asked: Questions) -> Numbers:
+    """Write questions and answers as numbers."""
+    words, lengths = VOCABULARY.encode([question.words for question in asked.questions])
+    words = np.pad(words, ((0, 0), (0, LONGEST - words.shape[1])))
+    fair = np.ones((len(asked), len(ANSWERS)), dtype=bool)
+    for row, question, image in zip(fair, asked.questions, asked.image_of, strict=True):
+        row[[ANSWER_NUMBER[answer] for answer in vqa.excused(question, asked.scenes[image])]] = False
+    answers = np.array([ANSWER_NUMBER[question.answer] for question in asked.questions])
+    return Numbers(*map(torch.from_numpy, (asked.images, asked.image_of, words, lengths, answers, fair)))
+
+
+def as_asked(question: str, image: np.ndarray) -> Numbers:
+    """Write one question, as somebody types it, about one picture (1, 48, 48, 3) as numbers; the answer is unknown.
+
+    Raises ValueError for a question without words, with more than LONGEST, or with one that was never seen.
+    """
+    words = tokens(question)
+    words = words if words[-1] == "?" else (*words, "?")
+    if len(words) > LONGEST:
+        raise ValueError(f"a question may have at most {LONGEST - 1} words, got {len(words) - 1}: ask a shorter one")
+    numbers, lengths = VOCABULARY.encode([words])
+    numbers = np.pad(numbers, ((0, 0), (0, LONGEST - len(words))))
+    none, fair = np.zeros(1, dtype=np.int64), np.ones((1, len(ANSWERS)), dtype=bool)
+    return Numbers(*map(torch.from_numpy, (image, none, numbers, lengths, none, fair)))
+
+
+def new_answerer(recipe: Recipe, *, seed: int) -> Answerer:
+    """Make an answerer with random weights, the same for the same seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Answerer(_config(_sizes(recipe)))
+
+
+def learn(
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    drawn: Numbers | None = None,
+    folder: Path | None = None,
+    device: str = "cpu",
+    about: Mapping | None = None,
+    show: Callable = lambda *_: None,
+) -> Trained:
+    """Train an answerer by a recipe; in a folder, so that it can be stopped and go on. about is written beside it.
+
+    drawn is the corpus of the recipe, where that is at hand already.
+    """
+    if drawn is None:
+        drawn = corpus(recipe.n_scenes, per_image=recipe.per_image, unnamed=recipe.unnamed)
+    model = new_answerer(recipe, seed=seed).to(device)
+    task = Answering(recipe, drawn.to(device), numbered(splits()["dev"]).to(device), seed=seed)
+    about = {"data": "questions", "model": _sizes(recipe), "learning": _learning(recipe), **(about or {})}
+    history = train(model, task, replace(recipe.plan, seed=seed), folder=folder, about=about, show=show)
+    about |= {"seed": seed, "plan": asdict(recipe.plan), **trained_on(device), "train_seconds": history.seconds}
+    if history.ended != "interrupted":
+        about["dev"] = history.rows[-1]
+        if folder:
+            stored.write(model, Path(folder) / "answerer.safetensors", about)
+    return Trained(model.eval(), history, about)
+
+
+def load(path: Path) -> Trained:
+    """Read an answerer from its file, or from the folder of its run.
+
+    Raises FileNotFoundError, or stored.Unreadable where the file is damaged or holds something else.
+    """
+    path = Path(path) / "answerer.safetensors" if Path(path).is_dir() else Path(path)
+    weights, about = stored.read(path)
+    if about.get("data") != "questions":
+        raise stored.Unreadable(f"{path} holds no answerer: crossattn train vqa makes one")
+    model = Answerer(_config(about["model"]))
+    stored.load(model, weights, source=str(path))
+    return Trained(model.eval(), History(), about)
+
+
+def shipped() -> Trained:
+    """Load the answerer that comes with the package: its `about` says how it was trained, and how well it does."""
+    return load(SHIPPED)
+
+
+class Answering:
+    """What train.loop asks for: the pictures, mixed anew in every epoch, with all their questions; the loss of a batch.
+
+    Validation measures the share of the answers, in percent, that is right on what is kept for it.
+    """
+
+    def __init__(self, recipe: Recipe, drawn: Numbers, kept: Numbers, *, seed: int = 0):
+        self.recipe, self.drawn, self.kept, self.seed = recipe, drawn, kept, seed
+        self.image_of = drawn.image_of.cpu().numpy()
+
+    def epoch(self, number: int) -> list[Batch]:
+        """Mix the pictures, by the seed and the number of the epoch, and cut them into batches."""
+        n, device = len(self.drawn.images), self.drawn.images.device
+        mixed = np.random.default_rng([self.seed, number]).permutation(n)
+        place = np.argsort(mixed)[self.image_of]  # of each question's picture among the mixed ones
+        order = np.argsort(place, kind="stable")
+        first = np.searchsorted(place[order], np.arange(0, n, self.recipe.batch))
+        questions = np.split(order, first[1:])
+        pictures = torch.from_numpy(mixed).to(device).split(self.recipe.batch)
+        return [
+            (torch.from_numpy(q).to(device), i, torch.from_numpy(place[q] % self.recipe.batch).to(device))
+            for q, i in zip(questions, pictures, strict=True)
+        ]
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """Sum the loss of all answers; each picture is encoded once."""
+        questions, pictures, about = batch
+        drawn = self.drawn
+        memory = model.encode(as_float(drawn.images[pictures]))
+        logits = model.answer(memory[about], drawn.words[questions], drawn.lengths[questions])
+        if self.recipe.rivals == "seen":
+            logits = logits.masked_fill(~drawn.fair[questions], -torch.inf)
+        return functional.cross_entropy(logits, drawn.answers[questions], reduction="sum"), len(questions)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Compute the share of the answers, in percent, that is right."""
+        found = scores(model, self.kept).argmax(dim=-1)
+        return {"accuracy": 100 * (found == self.kept.answers).double().mean().item()}
+
+
+@torch.no_grad()
+def scores(model: Answerer, asked: Numbers) -> Tensor:
+    """Score every answer to every question -> (B, A)."""
+    memory = torch.cat([model.encode(as_float(part)) for part in asked.images.split(AT_ONCE)])
+    parts = zip(*(column.split(AT_ONCE) for column in (asked.image_of, asked.words, asked.lengths)), strict=True)
+    return torch.cat([model.answer(memory[image_of], words, lengths) for image_of, words, lengths in parts])
+
+
+@cache
+def _kept():
+    return frozenset(frozenset(scene) for split in splits().values() for scene in split.scenes)
+
+
+def _joined(parts: list[Numbers]) -> Numbers:
+    firsts = np.cumsum([0, *(len(part.images) for part in parts)])
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in Numbers.__dataclass_fields__}
+    columns["image_of"] = torch.cat([part.image_of + int(first) for part, first in zip(parts, firsts, strict=False)])
+    return Numbers(**columns)
+
+
+def _sizes(recipe):
+    names = ("fusion", "layer", "n_layers", "n_image_layers", "stem", "n_parameters")
+    return {name: asdict(recipe)[name] for name in names}
+
+
+def _learning(recipe):
+    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "per_image", "unnamed", "rivals")}
+
+
+def _config(sizes):
+    layer = LayerConfig(**sizes["layer"])
+    config = AnswererConfig(
+        n_words=len(VOCABULARY),
+        n_answers=len(ANSWERS),
+        longest=LONGEST,
+        n_layers=sizes["n_layers"],
+        fusion=FUSIONS[sizes["fusion"]],
+        image=ImageConfig(layer=layer, n_layers=sizes["n_image_layers"], stem=STEMS[sizes["stem"]]),
+        layer=layer,
+    )
+    return config if sizes["n_parameters"] is None else as_large_as(config, sizes["n_parameters"])

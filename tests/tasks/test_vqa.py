@@ -1,0 +1,262 @@
+"""Question answering put together: numbers and losses by hand, corpora, a model that learns in seconds, its folder."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crossattn_ref.__main__ import main
+from crossattn_ref.data import vqa as data
+from crossattn_ref.data.programs import ANSWERS
+from crossattn_ref.data.scenes import HELD_OUT, Object
+from crossattn_ref.data.vqa import VOCABULARY, Question, Questions
+from crossattn_ref.models import stored
+from crossattn_ref.models.images import as_float
+from crossattn_ref.models.vqa import count_parameters
+from crossattn_ref.tasks import evaluate_answers
+from crossattn_ref.tasks.evaluate import Reading
+from crossattn_ref.tasks.vqa import (
+    FUSIONS,
+    RECIPES,
+    Answering,
+    Recipe,
+    as_asked,
+    corpus,
+    learn,
+    load,
+    new_answerer,
+    numbered,
+    scores,
+)
+from tests.data.seer import answer as answered
+from tests.data.seer import see
+
+PLAN = replace(RECIPES["cross"].plan, n_steps=4, n_warmup=2, validate_every=2, peak_rate=1e-2)
+LAYER = {"d_model": 24, "n_heads": 2, "d_ff": 24, "dropout": 0.0}
+QUICK = Recipe(layer=LAYER, stem="patches", n_layers=1, n_parameters=None, plan=PLAN, batch=7, n_scenes=31, unnamed=0.0)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return data.splits(np.random.default_rng(5), train=0, dev=17, test=19, held_out=0)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return corpus(QUICK.n_scenes)
+
+
+RED_CIRCLE = Object("red", "circle", "small", 2, 1)
+GREEN_SQUARE = Object("green", "square", "large", 0, 3)
+
+
+def question(kind, text, program, answer, *cells):
+    return Question(kind, tuple(text.split()), program, answer, frozenset(cells))
+
+
+COLOUR = question(
+    "colour", "what colour is the circle ?", ("query", "colour", ("only", ("find", {"shape": "circle"}))), "red", 9
+)
+COUNT = question(
+    "count", "how many red things are there ?", ("count", ("find", {"colour": "red"})), "1", 9
+)  # fmt: skip
+
+
+def two_questions():
+    scene = (RED_CIRCLE, GREEN_SQUARE)
+    images = np.arange(48 * 48 * 3, dtype=np.uint8).reshape(1, 48, 48, 3)
+    return Questions(images, (scene,), (COLOUR, COUNT), np.array([0, 0]))
+
+
+def test_questions_become_numbers_with_the_rivals_of_their_answers():
+    numbers = numbered(two_questions())
+    assert numbers.lengths.tolist() == [6, 7]
+    assert VOCABULARY.decode(numbers.words[0].tolist()) == COLOUR.words
+    assert numbers.words[:, 7:].eq(0).all()
+    assert [ANSWERS[number] for number in numbers.answers.tolist()] == ["red", "1"]
+    left_out = [{ANSWERS[i] for i in (~row).nonzero().flatten().tolist()} for row in numbers.fair]
+    assert left_out == [{"blue"}, set()]  # a blue circle is held out; how many there are is never excused
+
+
+def test_somebody_may_ask_with_capitals_and_without_a_question_mark():
+    image = np.zeros((1, 48, 48, 3), np.uint8)
+    numbers = as_asked(" What COLOUR is the circle", image)
+    assert VOCABULARY.decode(numbers.words[0].tolist()) == COLOUR.words
+    assert numbers.lengths.tolist() == [6]
+    with pytest.raises(ValueError, match="at least one word, got '\\?'"):
+        as_asked(" ? ", image)
+    with pytest.raises(ValueError, match="'banana' was never seen"):
+        as_asked("is there a banana?", image)
+    with pytest.raises(ValueError, match="at most 15 words, got 16"):
+        as_asked("is " * 16, image)
+
+
+@pytest.mark.parametrize("which", ["all", "seen"])
+def test_the_loss_is_that_of_each_answer_among_its_rivals(which, asked):
+    numbers = numbered(two_questions())
+    recipe = replace(QUICK, rivals=which)
+    task = Answering(recipe, numbers, numbered(asked["dev"]))
+    model = new_answerer(recipe, seed=0).eval()
+    ((questions, pictures, about),) = task.epoch(0)
+    total, count = task.loss(model, (questions, pictures, about))
+    images = as_float(numbers.images[[0, 0]])
+    logits = model(images, numbers.words, numbers.lengths).double()
+    expected = 0.0
+    for row, right, never in ((0, "red", "blue"), (1, "1", None)):
+        among = [i for i, answer in enumerate(ANSWERS) if which == "all" or answer != never]
+        expected += logits[row, among].logsumexp(-1).item() - logits[row, ANSWERS.index(right)].item()
+    assert count == 2
+    assert total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_epoch_asks_every_question_once_about_its_own_picture(drawn):
+    task = Answering(QUICK, drawn, drawn)
+    batches = task.epoch(1)
+    assert [len(pictures) for _, pictures, _ in batches] == [7, 7, 7, 7, 3]
+    assert sorted(torch.cat([questions for questions, *_ in batches]).tolist()) == list(range(len(drawn.answers)))
+    for questions, pictures, about in batches:
+        assert (pictures[about] == drawn.image_of[questions]).all()
+
+
+def test_epochs_differ_and_each_comes_back_the_same(drawn):
+    order = [
+        Answering(QUICK, drawn, drawn, seed=s).epoch(n)[0][1].tolist() for s, n in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
+    assert order[0] == order[3]
+    assert order[0] != order[1]
+    assert order[0] != order[2]
+
+
+def test_a_picture_is_encoded_once_for_all_its_questions(drawn):
+    model = new_answerer(QUICK, seed=0)
+    seen = []
+    model.image.register_forward_hook(lambda _, arguments, out: seen.append(len(out)))
+    task = Answering(QUICK, drawn, drawn)
+    batch = task.epoch(0)[0]
+    task.loss(model, batch)
+    assert seen == [7]
+    assert len(batch[0]) > 30
+
+
+def test_one_who_reads_the_pixels_answers_the_corpus_and_finds_no_held_out_pair(drawn):
+    for image, words, number in zip(drawn.image_of.tolist(), drawn.words.tolist(), drawn.answers.tolist(), strict=True):
+        things = see(drawn.images[image].numpy())
+        text = " ".join(VOCABULARY.decode(words))
+        assert answered(text, things) == ANSWERS[number]
+        assert not {(thing["colour"], thing["shape"]) for thing in things} & set(HELD_OUT)
+        assert not [pair for pair in HELD_OUT if " ".join(pair) in text]
+
+
+def test_a_corpus_is_the_same_however_many_processes_draw_it(monkeypatch):
+    monkeypatch.setattr("crossattn_ref.tasks.vqa.PART", 5)
+    alone, together = corpus(13, unnamed=0.3), corpus(13, unnamed=0.3, processes=2)
+    for name in alone.__dataclass_fields__:
+        assert (getattr(alone, name) == getattr(together, name)).all()
+    assert len(alone.images) == 13
+    assert alone.image_of.unique().tolist() == list(range(13))
+
+
+def test_sizes_are_equal_whatever_brings_question_and_picture_together():
+    sizes = {fusion: count_parameters(new_answerer(RECIPES[fusion], seed=0)) for fusion in FUSIONS}
+    assert max(sizes.values()) < 1.002 * min(sizes.values()), sizes
+
+
+# A model that learns
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, asked):
+    folder = tmp_path_factory.mktemp("run")
+    recipe = replace(QUICK, plan=replace(PLAN, n_steps=90, n_warmup=10, validate_every=90), batch=31)
+    numbers = corpus(QUICK.n_scenes)
+    return learn(recipe, drawn=numbers, folder=folder), folder, numbers
+
+
+def test_a_model_that_learns_knows_by_heart_what_it_was_told(trained):
+    model, _, numbers = trained
+    right = scores(model.model, numbers).argmax(-1) == numbers.answers
+    untrained = scores(new_answerer(QUICK, seed=0).eval(), numbers).argmax(-1) == numbers.answers
+    assert right.double().mean() > 0.35 > 0.2 > untrained.double().mean()
+
+
+def test_a_folder_holds_all_that_answers_need(trained):
+    model, folder, numbers = trained
+    again = load(folder)
+    assert torch.equal(scores(again.model, numbers), scores(model.model, numbers))
+    assert again.about == json.loads(json.dumps(dict(model.about)))
+    assert again.about["learning"]["n_scenes"] == 31
+    assert again.about["dev"]["accuracy"] == model.history.rows[-1]["accuracy"]
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors does not exist"):
+        load(folder / "nowhere.safetensors")
+    stored.write(model.model, folder / "other.safetensors", {"data": "scenes"})
+    with pytest.raises(stored.Unreadable, match="holds no answerer: crossattn train vqa makes one"):
+        load(folder / "other.safetensors")
+
+
+def test_accuracy_is_counted_for_all_and_for_each_kind(trained, asked):
+    model, *_ = trained
+    test = asked["test"]
+    found = evaluate_answers.accuracy(model, test)
+    numbers = numbered(test)
+    guesses = [
+        ANSWERS[int(model.model(as_float(numbers.images[i : i + 1]), w[None, :n], n[None]).argmax())]
+        for i, w, n in zip(numbers.image_of.tolist(), numbers.words, numbers.lengths, strict=True)
+    ]
+    for kind in ("all", *data.KINDS):
+        right = [g == q.answer for g, q in zip(guesses, test.questions, strict=True) if kind in ("all", q.kind)]
+        assert found[kind] == pytest.approx(100 * np.mean(right))
+
+
+def test_before_blank_pictures_the_answer_depends_on_the_words_alone(trained, asked):
+    model, *_ = trained
+    found = evaluate_answers.blind_accuracy(model, asked["test"])
+    swapped = replace(asked["test"], images=asked["test"].images[::-1].copy())
+    assert found == evaluate_answers.blind_accuracy(model, swapped)
+
+
+class Pointer(torch.nn.Module):
+    """Looks, in head 1 of layer 1, with the first word at cell 9 and with all others at cell 3; else everywhere alike.
+
+    The padding looks at cell 0, and loudly.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+
+    def weights(self, images, words, lengths):
+        told = torch.zeros(len(words), 2, words.shape[1], 16)
+        told[:, 1, 1:, 3] = 0.1
+        told[:, 1, 0, 9] = 1.0
+        told[:, 0] = 1 / 16
+        told[(words == 0)[:, None, :].expand(-1, 2, -1)] = torch.eye(16)[0] * 100
+        return torch.full_like(told, 1 / 16), told
+
+
+def test_a_question_points_where_its_words_together_look_most():
+    trained = type("Trained", (), {"model": Pointer()})
+    asked = two_questions()
+    none = replace(COUNT, words=("how", "many", "cyan", "things", "are", "there", "?"), answer="0", regions=frozenset())
+    asked = replace(asked, questions=(*asked.questions, replace(COLOUR, regions=frozenset({3})), none),
+                    image_of=np.zeros(4, dtype=np.int64))  # fmt: skip
+    found = evaluate_answers.pointing(trained, asked, Reading(1, 1))
+    assert found == {"all": pytest.approx(100 * 2 / 3), "colour": 50, "count": 100}
+    assert evaluate_answers.best_reading(trained, asked) == Reading(1, None)  # the mean points as well, and comes first
+
+
+# The command
+
+
+def test_the_command_trains_an_answerer_and_says_where_it_lies(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(RECIPES, "concatenation", replace(QUICK, fusion="concatenation", n_scenes=9))
+    arguments = ["train", "vqa", "--recipe", "concatenation", "--steps", "1", "--folder", str(tmp_path)]
+    assert main(arguments) == 0
+    assert str(tmp_path / "answerer.safetensors") in capsys.readouterr().out
+    assert load(tmp_path).about["model"]["fusion"] == "concatenation"
+
+
+def test_the_command_names_the_recipes_that_there_are(capsys):
+    assert main(["train", "vqa", "--recipe", "scenes"]) == 2
+    assert "must be one of cross, concatenation, co-attention for vqa, got 'scenes'" in capsys.readouterr().err
