@@ -81,9 +81,7 @@ def _cut(frame, shape):
 
 def _image(sheet, frame, image):
     (x, y), width, height = frame
-    limits = sheet.get_xlim(), sheet.get_ylim()
     sheet.imshow(image, extent=(x, x + width, y + height, y), interpolation="none", aspect="auto", zorder=0)
-    sheet.set(xlim=limits[0], ylim=limits[1])  # which imshow has moved
     paper.box(sheet, *frame)
 
 

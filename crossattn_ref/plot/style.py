@@ -33,7 +33,6 @@ _RC = {
     "xtick.color": TEXT_COLOUR,
     "ytick.color": TEXT_COLOUR,
     "hatch.linewidth": 0.9,
-    "image.composite_image": False,  # each picture stays as it is, pixel by pixel
     "legend.frameon": False,
 }
 

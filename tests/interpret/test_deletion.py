@@ -102,6 +102,7 @@ def test_deleting_what_matters_first_leaves_the_smallest_area_of_all_orders(rng)
         ((2, 4, 6, 3), np.zeros((1, 2, 3), bool), ValueError, r"images \(B, Y, X, C\) and gone \(B, R, K\) must fit"),
         ((4, 6, 3), np.zeros((2, 3), bool), ValueError, "must fit"),
         ((2, 5, 6, 3), np.zeros((2, 2, 3), bool), ValueError, "2 x 3 patches must fill a picture of 5 x 6 pixels"),
+        ((2, 4, 7, 3), np.zeros((2, 2, 3), bool), ValueError, "2 x 3 patches must fill a picture of 4 x 7 pixels"),
         ((2, 4, 6, 3), np.zeros((2, 0, 3), bool), ValueError, "0 x 3 patches must fill a picture of 4 x 6 pixels"),
     ],
 )

@@ -48,6 +48,19 @@ def test_the_pixels_in_the_figure_are_those_of_the_picture(rng):
     assert len(re.findall(r"<use [^>]*pixels0", picture.svg)) == NW
 
 
+def test_every_word_has_the_picture_upright_in_a_frame_of_its_own(rng):
+    image = rng.integers(256, size=(R * CELL, K * CELL, 3), dtype=np.uint8)
+    _, picture = drawn(rng, image=image, n_words=6)
+    frames = boxes(picture, "fill: none.*stroke-width: 0.5")
+    uses = [node.get("transform") for node in parsed(picture).iter(f"{SVG}use") if "pixels" in node.get("href")]
+    assert len(uses) == len(frames) == 6
+    for transform, (left, top, right, _) in zip(uses, frames, strict=True):
+        across, _, _, down, x, y = (float(number) for number in re.findall(r"-?[\d.]+", transform))
+        assert (x, y) == pytest.approx((left, top), abs=0.05)
+        assert across == pytest.approx(down, abs=0.02)
+        assert across * K * CELL == pytest.approx(right - left, abs=0.3)
+
+
 def test_each_patch_is_veiled_as_far_as_the_word_does_not_look_at_it(rng):
     weights = rng.dirichlet(np.ones(R * K), NW)
     _, picture = drawn(rng, weights=weights.reshape(NW, R, K))
