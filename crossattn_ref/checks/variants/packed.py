@@ -6,8 +6,6 @@ back into their places; a mistake replaces one of these stages.
 Letters: B samples, Nq queries and Nk keys with padding; q (B, Nq, Dk), k (B, Nk, Dk), v (B, Nk, Dv).
 """
 
-import weakref
-
 import numpy as np
 
 from crossattn_ref.checks.report import Misconception
@@ -214,17 +212,17 @@ def _one_at_a_time(attend, q, k, v, query_lengths, key_lengths):
 
 
 class _Cache:
-    """Keep the packed memory of an attend, and bring it together with the one that comes next."""
+    """Keep the newest memory, and bring it together with the next one of the same size."""
 
     def __init__(self, join):
-        self._join, self._kept = join, weakref.WeakKeyDictionary()
+        self._join, self._kept = join, None
 
     def __call__(self, attend, q, k, v, query_lengths, key_lengths):
-        old = self._kept.get(attend)
-        if old is None or old[0].shape != k.shape or (old[2] != key_lengths).any():
-            old = None
-        k, v, key_lengths = (k, v, key_lengths) if old is None else self._join(*old, k, v, key_lengths)
-        self._kept.setdefault(attend, (k, v, key_lengths))
+        kept = self._kept
+        if kept and kept[0].shape == k.shape and (kept[2] == key_lengths).all():
+            k, v, key_lengths = self._join(*kept, k, v, key_lengths)
+        else:
+            self._kept = k, v, key_lengths
         return ragged(attend, q, k, v, query_lengths, key_lengths)
 
 
