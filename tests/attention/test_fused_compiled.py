@@ -23,7 +23,7 @@ GRADIENTS_AND_ANSWERS = ("out_ptr", "grad_q_ptr", "grad_k_ptr", "grad_v_ptr")
 NAMES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
 
 
-def build(kernel, tile, dtype, width, *, causal=0, groups=1, parts=False):
+def build(kernel, tile, dtype, width, *, causal=0, groups=1, parts=False, lengths=True):
     """Compile a kernel as a launch with lengths would -> the compiled kernel and its machine code."""
     constants = {"GROUPS": groups, "CAUSAL": causal, "DK": width, "DV": width, "UNIT": 16 // dtype.itemsize}
     constants |= {"BLOCK_Q": tile.queries, "BLOCK_K": tile.keys, "BLOCK_DK": width, "BLOCK_DV": width}
