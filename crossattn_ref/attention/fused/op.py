@@ -66,7 +66,7 @@ def _check_runnable(q, k, v):
 
 @contextmanager
 def _naming_another(device):
-    """Say what runs instead where Triton cannot: an old driver, too little shared memory, no C compiler."""
+    """Say what runs where Triton cannot: an old driver, too little shared memory, no C compiler to launch with."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -37,16 +37,20 @@ def start_of(pair, n_kv_heads, stride_b, stride_h, UNIT: tl.constexpr, GROUPS: t
 def count_ends(ends_ptr, pair, n_kv_heads, n_keys):
     """Return how many keys of a pair are real."""
     if ends_ptr is None:
-        return n_keys
-    return tl.load(ends_ptr + pair // n_kv_heads).to(tl.int32)
+        end = n_keys
+    else:  # not a second return: what follows one is compiled as well
+        end = tl.load(ends_ptr + pair // n_kv_heads).to(tl.int32)
+    return end
 
 
 @triton.jit
 def reach(query, end, n_queries, CAUSAL: tl.constexpr):
     """Return the last key that each query may look at, padding aside; below 0 where there is none."""
     if CAUSAL == BOTTOM_RIGHT:
-        return query + (end - n_queries)
-    return query
+        last = query + (end - n_queries)
+    else:
+        last = query
+    return last
 
 
 @triton.jit
@@ -73,8 +77,10 @@ def hide(scores, real, column, last, CAUSAL: tl.constexpr):
 def offsets(row, n_queries, stride_h, stride_n, UNIT: tl.constexpr, GROUPS: tl.constexpr):
     """Return where the rows of a pair start, in numbers from the first query of its first head."""
     if GROUPS == 1:
-        return row.to(tl.int64) * stride_n * UNIT
-    return ((row // n_queries).to(tl.int64) * stride_h + (row % n_queries).to(tl.int64) * stride_n) * UNIT
+        offset = row.to(tl.int64) * stride_n
+    else:
+        offset = (row // n_queries).to(tl.int64) * stride_h + (row % n_queries).to(tl.int64) * stride_n
+    return offset * UNIT
 
 
 @triton.jit
@@ -83,10 +89,12 @@ def load_rows(ptr, offset, real, WIDTH: tl.constexpr, BLOCK: tl.constexpr, HIDDE
     column = tl.arange(0, BLOCK)
     place = ptr + offset[:, None] + column[None, :]
     if HIDDEN:
-        return tl.load(place, mask=real[:, None] & (column < WIDTH)[None, :], other=0.0)
-    if WIDTH < BLOCK:
-        return tl.load(place, mask=(column < WIDTH)[None, :], other=0.0)
-    return tl.load(place)
+        tile = tl.load(place, mask=real[:, None] & (column < WIDTH)[None, :], other=0.0)
+    elif WIDTH < BLOCK:
+        tile = tl.load(place, mask=(column < WIDTH)[None, :], other=0.0)
+    else:
+        tile = tl.load(place)
+    return tile
 
 
 @triton.jit

@@ -23,34 +23,33 @@ class Tile:
     per_sm: int = 1
 
 
-# (rows up to, bytes of a number, widest block of a head): tile. The first entry that fits is taken.
+# (rows up to, bytes of a number, widest block of a head): tile. The first entry that fits is taken. None spills a
+# register on sm_90; from 64 rows (keys, in the last table) on, the matrix units of Hopper are used.
 FORWARD = {
-    (16, 2, 64): Tile(16, 128, 4, 3, 2),
+    (16, 2, 64): Tile(16, 128, 4, 3, 3),
     (16, 2, 128): Tile(16, 64, 4, 3, 2),
-    (16, 2, 256): Tile(16, 32, 4, 2, 2),
+    (16, 2, 256): Tile(16, 64, 4, 2, 2),
     (64, 2, 64): Tile(64, 64, 4, 3, 2),
-    (64, 2, 128): Tile(64, 64, 4, 3, 1),
-    (64, 2, 256): Tile(64, 32, 4, 3, 1),
+    (64, 2, 128): Tile(64, 64, 4, 3, 2),
+    (64, 2, 256): Tile(64, 32, 4, 3),
     (math.inf, 2, 64): Tile(128, 128, 8, 3),
     (math.inf, 2, 128): Tile(128, 128, 8, 3),
     (math.inf, 2, 256): Tile(128, 64, 8, 2),
-    (16, 4, 256): Tile(16, 32, 4, 2, 2),
-    (math.inf, 4, 256): Tile(32, 32, 4, 2),
+    (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 TO_QUERIES = {
     (16, 2, 128): Tile(16, 64, 4, 3, 2),
-    (16, 2, 256): Tile(16, 32, 4, 2, 1),
+    (16, 2, 256): Tile(16, 32, 4, 2),
     (math.inf, 2, 64): Tile(128, 64, 8, 3),
     (math.inf, 2, 128): Tile(128, 64, 8, 2),
-    (math.inf, 2, 256): Tile(64, 32, 8, 2),
-    (16, 4, 256): Tile(16, 32, 4, 1),
-    (math.inf, 4, 256): Tile(32, 32, 4, 1),
+    (math.inf, 2, 256): Tile(128, 32, 8, 2),
+    (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 TO_KEYS = {
     (math.inf, 2, 64): Tile(64, 128, 8, 3),
-    (math.inf, 2, 128): Tile(64, 128, 8, 2),
-    (math.inf, 2, 256): Tile(32, 64, 8, 2),
-    (math.inf, 4, 256): Tile(32, 32, 4, 1),
+    (math.inf, 2, 128): Tile(32, 128, 8, 3),
+    (math.inf, 2, 256): Tile(32, 32, 4, 2),
+    (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 
 
