@@ -165,3 +165,23 @@ def test_on_a_cpu_a_turn_is_a_loop_long_enough_for_a_clock():
     count.clear()
     one.run()
     assert count == [0, 1] * (one.n // 2)
+
+
+def test_a_profiler_that_fails_leaves_its_reason_in_the_place_of_kernels(monkeypatch):
+    def broken(**_):
+        raise RuntimeError("CUPTI is not allowed here")
+
+    monkeypatch.setattr(torch.profiler, "profile", broken)
+    assert gpu.kernels(lambda: None, CPU) == ["not seen: CUPTI is not allowed here"]
+
+
+def test_kernels_are_named_once_and_the_longest_first(monkeypatch):
+    def event(key, time, on):
+        return SimpleNamespace(key=key, self_device_time_total=time, device_type=on)
+
+    kind = torch.autograd.DeviceType
+    events = [event("short", 1, kind.CUDA), event("aten::attention", 9, kind.CPU), event("long", 5, kind.CUDA)]
+    profile = contextlib.nullcontext(SimpleNamespace(key_averages=lambda: events))
+    monkeypatch.setattr(torch.profiler, "profile", lambda **_: profile)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    assert gpu.kernels(lambda: None, Pretended("cpu")) == ["long", "short"]
