@@ -4,6 +4,7 @@ import functools
 import math
 import statistics
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from crossattn_ref import records
 from crossattn_ref.__main__ import main
 from crossattn_ref.attention import chunked, dense
+from crossattn_ref.attention.multihead import Memory
 from crossattn_ref.bench import attention_gpu, audit, backends, beam_step, gpu, gpu_rows, shape_stream
 from crossattn_ref.bench.attention_gpu import BACKWARD, DECODE, DENSE, EVERYDAY, RAGGED, SHORT
 from crossattn_ref.bench.gpu_rows import Row
@@ -222,6 +224,14 @@ def test_the_weights_that_are_counted_are_those_that_a_step_reads():
     ]  # fmt: skip
     read = [m.keys.nbytes + m.values.nbytes for m in (*step.written, *step.memories)]
     assert sum(matrices) + sum(read) + step.output.nbytes == LITTLE.bytes(folded=True)
+
+
+def test_a_step_that_reads_another_source_is_far_from_right_however_long_the_memories():
+    size = replace(LITTLE, n_memory=1500)
+    step = beam_step.folded(size, CPU)
+    wrong = replace(step, memories=[Memory(m.keys.roll(1, 0), m.values.roll(1, 0)) for m in step.memories])
+    right = beam_step.in_float64(step)
+    assert (wrong().double() - right).norm() / right.norm() > 5 * beam_step.WORST
 
 
 def test_a_step_has_its_figures_each_way():
