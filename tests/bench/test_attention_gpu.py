@@ -159,14 +159,31 @@ def test_what_is_wrong_or_was_never_written_is_refused(monkeypatch):
 
     monkeypatch.setitem(backends.WAYS, "zeros", wrong(0.0))
     monkeypatch.setitem(backends.WAYS, "unwritten", wrong(math.nan))
+
+    def last_head(x):
+        signs = torch.tensor([1.0, 1.0, -1.0]).view(3, 1, 1)
+        return backends.Prepared(lambda q, k, v: signs * dense.attention(q, k, v, x.mask), (x.q, x.k, x.v))
+
+    monkeypatch.setitem(backends.WAYS, "last head", last_head)
     unpadded = lambda x: backends.chunked_way(backends.Inputs(x.q, x.k, x.v, None))  # noqa: E731
     monkeypatch.setitem(backends.WAYS, "unpadded", unpadded)
-    row = Row(shape=PADDED.shape, ways=("zeros", "unwritten", "unpadded"))
+    row = Row(shape=PADDED.shape, ways=("zeros", "unwritten", "unpadded", "last head"))
     found = figures(gpu_rows.measure("wrong", [row], device=CPU, samples=3))
     reasons = {case.rpartition("/")[2]: m.more["reason"] for (case, metric), m in found.items() if metric == "refused"}
     assert "wrong: the error against float64 is 1, allowed are 1e-05" in reasons["zeros"]
     assert "wrong: the answer is not finite everywhere" in reasons["unwritten"]
     assert "wrong: the error against float64 is" in reasons["unpadded"]
+    assert "wrong: the error against float64 is" in reasons["last head"]
+
+
+def test_ours_is_divided_by_every_other_that_answered(monkeypatch):
+    monkeypatch.setitem(backends.WAYS, "fused", backends.chunked_way)
+    row = Row(shape=SMALL.shape, ways=("fused", "math", "default", "cudnn"))
+    found = figures(gpu_rows.measure("small", [row], device=CPU, samples=3))
+    ratios = {m.metric: m.value for (case, _), m in found.items() if "time over" in m.metric}
+    ours, math_ = (found[f"{SMALL.name}/{way}", "median_us"].value for way in ("fused", "math"))
+    assert ratios.keys() == {"time over math", "time over default"}
+    assert ratios["time over math"] == pytest.approx(ours / math_, rel=1e-3)
 
 
 def test_a_wrong_gradient_is_refused(monkeypatch):
@@ -267,6 +284,11 @@ def test_the_shapes_of_a_stream_are_all_different_and_the_same_in_every_process(
     assert len({(s.B, s.Nq, s.Nk) for s in shapes}) == 201
     assert shapes == shape_stream.shapes(201)
     assert all(max(s.lengths) == s.Nk for s in shapes)
+
+
+def test_the_shapes_of_a_stream_are_different_however_few_there_are(monkeypatch):
+    monkeypatch.setattr(shape_stream, "MOST", {"B": 2, "Nq": 3, "Nk": 2})
+    assert len({(s.B, s.Nq, s.Nk) for s in shape_stream.shapes(12)}) == 12
 
 
 def test_every_call_of_a_stream_is_timed_in_a_process_of_its_own():
