@@ -99,7 +99,8 @@ def folded(size: Size, device: torch.device, *, seed: int = 0) -> Step:
     heads = size.n_heads, size.d_model // size.n_heads
 
     def memory(rows, n):
-        return Memory(*(draw(rows, heads[0], n, heads[1]) for _ in range(2)))
+        keys, values = (draw(rows, heads[0], n, heads[1]) for _ in range(2))
+        return Memory(keys, values * n**0.5)  # so that their average counts beside x, and a wrong one is noticed
 
     return Step(
         layers=layers,

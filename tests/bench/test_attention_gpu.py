@@ -4,6 +4,7 @@ import functools
 import math
 import statistics
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from crossattn_ref import records
 from crossattn_ref.__main__ import main
 from crossattn_ref.attention import chunked, dense
+from crossattn_ref.attention.multihead import Memory
 from crossattn_ref.bench import attention_gpu, audit, backends, beam_step, gpu, gpu_rows, shape_stream
 from crossattn_ref.bench.attention_gpu import BACKWARD, DECODE, DENSE, EVERYDAY, RAGGED, SHORT
 from crossattn_ref.bench.gpu_rows import Row
@@ -157,14 +159,31 @@ def test_what_is_wrong_or_was_never_written_is_refused(monkeypatch):
 
     monkeypatch.setitem(backends.WAYS, "zeros", wrong(0.0))
     monkeypatch.setitem(backends.WAYS, "unwritten", wrong(math.nan))
+
+    def last_head(x):
+        signs = torch.tensor([1.0, 1.0, -1.0]).view(3, 1, 1)
+        return backends.Prepared(lambda q, k, v: signs * dense.attention(q, k, v, x.mask), (x.q, x.k, x.v))
+
+    monkeypatch.setitem(backends.WAYS, "last head", last_head)
     unpadded = lambda x: backends.chunked_way(backends.Inputs(x.q, x.k, x.v, None))  # noqa: E731
     monkeypatch.setitem(backends.WAYS, "unpadded", unpadded)
-    row = Row(shape=PADDED.shape, ways=("zeros", "unwritten", "unpadded"))
+    row = Row(shape=PADDED.shape, ways=("zeros", "unwritten", "unpadded", "last head"))
     found = figures(gpu_rows.measure("wrong", [row], device=CPU, samples=3))
     reasons = {case.rpartition("/")[2]: m.more["reason"] for (case, metric), m in found.items() if metric == "refused"}
     assert "wrong: the error against float64 is 1, allowed are 1e-05" in reasons["zeros"]
     assert "wrong: the answer is not finite everywhere" in reasons["unwritten"]
     assert "wrong: the error against float64 is" in reasons["unpadded"]
+    assert "wrong: the error against float64 is" in reasons["last head"]
+
+
+def test_ours_is_divided_by_every_other_that_answered(monkeypatch):
+    monkeypatch.setitem(backends.WAYS, "fused", backends.chunked_way)
+    row = Row(shape=SMALL.shape, ways=("fused", "math", "default", "cudnn"))
+    found = figures(gpu_rows.measure("small", [row], device=CPU, samples=3))
+    ratios = {m.metric: m.value for (case, _), m in found.items() if "time over" in m.metric}
+    ours, math_ = (found[f"{SMALL.name}/{way}", "median_us"].value for way in ("fused", "math"))
+    assert ratios.keys() == {"time over math", "time over default"}
+    assert ratios["time over math"] == pytest.approx(ours / math_, rel=1e-3)
 
 
 def test_a_wrong_gradient_is_refused(monkeypatch):
@@ -224,6 +243,14 @@ def test_the_weights_that_are_counted_are_those_that_a_step_reads():
     assert sum(matrices) + sum(read) + step.output.nbytes == LITTLE.bytes(folded=True)
 
 
+def test_a_step_that_reads_another_source_is_far_from_right_however_long_the_memories():
+    size = replace(LITTLE, n_memory=1500)
+    step = beam_step.folded(size, CPU)
+    wrong = replace(step, memories=[Memory(m.keys.roll(1, 0), m.values.roll(1, 0)) for m in step.memories])
+    right = beam_step.in_float64(step)
+    assert (wrong().double() - right).norm() / right.norm() > 5 * beam_step.WORST
+
+
 def test_a_step_has_its_figures_each_way():
     attends = {"default": dense.attention, "chunked": chunked.attention}
     found = figures(beam_step.measure(size=LITTLE, written=(3, 7), device=CPU, attends=attends, samples=3))
@@ -257,6 +284,11 @@ def test_the_shapes_of_a_stream_are_all_different_and_the_same_in_every_process(
     assert len({(s.B, s.Nq, s.Nk) for s in shapes}) == 201
     assert shapes == shape_stream.shapes(201)
     assert all(max(s.lengths) == s.Nk for s in shapes)
+
+
+def test_the_shapes_of_a_stream_are_different_however_few_there_are(monkeypatch):
+    monkeypatch.setattr(shape_stream, "MOST", {"B": 2, "Nq": 3, "Nk": 2})
+    assert len({(s.B, s.Nq, s.Nk) for s in shape_stream.shapes(12)}) == 12
 
 
 def test_every_call_of_a_stream_is_timed_in_a_process_of_its_own():

@@ -119,10 +119,18 @@ def test_ceilings_are_measured_and_exponentials_follow_from_the_clock(cuda, monk
     assert {name: len(values) for name, values in measured.items()} == {
         "matrix_rate": 2, "copy_bandwidth": 2, "read_bandwidth": 2, "exp_rate": 1,
     }  # fmt: skip
-    assert measured["copy_bandwidth"][0] / measured["read_bandwidth"][0] > 0
     assert machine.exp_rate == 16 * 11 * 17e6
     assert machine.rates == {"bfloat16": max(measured["matrix_rate"])}
     assert machine.bandwidth == max(measured["copy_bandwidth"] + measured["read_bandwidth"])
+
+
+def test_what_is_copied_is_read_and_written_and_a_product_multiplies_and_adds(cuda, monkeypatch):
+    monkeypatch.setattr(gpu, "SIDE", 5)
+    monkeypatch.setattr(gpu, "COPIED", 28)
+    monkeypatch.setattr(gpu, "turn", lambda calls, device: gpu.Turn(calls[0], 1, "graph"))  # of a second each
+    measured, _ = gpu.ceilings_of(Pretended("cpu"), samples=1)
+    rates = {name: values for name, values in measured.items() if name != "exp_rate"}
+    assert rates == {"matrix_rate": [2 * 5**3], "copy_bandwidth": [2 * 28], "read_bandwidth": [28]}
 
 
 def test_the_gpu_is_named_with_what_runs_it(cuda):
@@ -165,3 +173,23 @@ def test_on_a_cpu_a_turn_is_a_loop_long_enough_for_a_clock():
     count.clear()
     one.run()
     assert count == [0, 1] * (one.n // 2)
+
+
+def test_a_profiler_that_fails_leaves_its_reason_in_the_place_of_kernels(monkeypatch):
+    def broken(**_):
+        raise RuntimeError("CUPTI is not allowed here")
+
+    monkeypatch.setattr(torch.profiler, "profile", broken)
+    assert gpu.kernels(lambda: None, CPU) == ["not seen: CUPTI is not allowed here"]
+
+
+def test_kernels_are_named_once_and_the_longest_first(monkeypatch):
+    def event(key, time, on):
+        return SimpleNamespace(key=key, self_device_time_total=time, device_type=on)
+
+    kind = torch.autograd.DeviceType
+    events = [event("short", 1, kind.CUDA), event("aten::attention", 9, kind.CPU), event("long", 5, kind.CUDA)]
+    profile = contextlib.nullcontext(SimpleNamespace(key_averages=lambda: events))
+    monkeypatch.setattr(torch.profiler, "profile", lambda **_: profile)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    assert gpu.kernels(lambda: None, Pretended("cpu")) == ["long", "short"]
