@@ -16,6 +16,7 @@ from crossattn_ref.checks.compare import Violation, disagreement
 from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
 from crossattn_ref.checks.variants import audited, packed, splits
+from crossattn_ref.checks.variants.stages import pairs
 
 # split_keys
 
@@ -342,6 +343,7 @@ EXERCISES = {
             Property("the bytes of what blocks write down and read again", 1, _bytes),
         ),
         misconceptions=splits.MISTAKES,
+        compositions=lambda: pairs(splits.split_keys, {k: splits.STAGES[k] for k in ("weigh", "bill")}),
         alternatives=splits.ALTERNATIVES,
     ),
     "ragged": Exercise(
@@ -372,6 +374,7 @@ EXERCISES = {
             Property("of several faults the first", 1, _first_fault),
         ),
         misconceptions=audited.MISTAKES,
+        compositions=lambda: pairs(audited.audit, {k: audited.STAGES[k] for k in ("who", "there", "median", "floor")}),
         alternatives=audited.ALTERNATIVES,
     ),
 }  # fmt: skip
