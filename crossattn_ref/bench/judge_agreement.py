@@ -29,7 +29,7 @@ from crossattn_ref.checks.exercise import examine
 from crossattn_ref.checks.report import Report
 from crossattn_ref.checks.table import find
 from crossattn_ref.judge import bubblewrap, sandbox, verdict
-from crossattn_ref.judge.assignment import CheckCell, Notebook
+from crossattn_ref.judge.assignment import CheckCell, Notebook, libraries_of
 from crossattn_ref.judge.sandbox import Kernel, Limits
 
 if TYPE_CHECKING:  # what runs inside the sandbox, where alone it can be imported, ages a record too
@@ -56,12 +56,13 @@ def measure(*, names: Sequence[str] = (), seeds: Sequence[int] = (0,)) -> Iterat
     """Examine every answer of each exercise both ways; a sample for each seed."""
     with contextlib.ExitStack() as stack:
         kernels = {
-            wanted: stack.enter_context(contextlib.closing(open_kernel(wanted))) for wanted in ("array", "tensor")
+            libraries: stack.enter_context(contextlib.closing(open_kernel(libraries)))
+            for libraries in {libraries_of(name) for name in names or exercises()}
         }
         for name in names or exercises():
             start = time.perf_counter()
             count = len(answers(name))
-            found = [disagreements(kernels[find(name).wanted], name, range(count), seed) for seed in seeds]
+            found = [disagreements(kernels[libraries_of(name)], name, range(count), seed) for seed in seeds]
             more = {"answers": count, "which": found, "seconds": round(time.perf_counter() - start, 1)}
             samples = [float(len(which)) for which in found]
             yield Measurement(
@@ -74,13 +75,12 @@ def answers(name: str) -> list:
     return [reference(name), *alternatives(name), *(mistake.wrong for mistake in misconceptions(name))]
 
 
-def open_kernel(wanted: str) -> Kernel:
+def open_kernel(libraries: tuple[str, ...]) -> Kernel:
     """Start a kernel that shows the checks inside, so that an answer can be named that is no text."""
     package = Path(bubblewrap.PACKAGE)
     paths = (path.relative_to(package).as_posix() for path in sorted(package.glob("**/*.py")))
     files = [path for path in paths if path.startswith(("attention/", "checks/", "models/", "cost.py"))]
     shown = tuple(path for path in files if path != "checks/__init__.py" and path not in bubblewrap.SHARED)
-    libraries = ("numpy", "torch", "jaxtyping") if wanted == "tensor" else ("numpy",)
     return sandbox.start(libraries, shown)
 
 

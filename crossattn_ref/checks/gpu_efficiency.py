@@ -16,6 +16,7 @@ from crossattn_ref.checks.compare import Violation, disagreement
 from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
 from crossattn_ref.checks.variants import audited, packed, splits
+from crossattn_ref.checks.variants.stages import pairs
 
 # split_keys
 
@@ -130,7 +131,6 @@ def _bytes(ask, rng):
 
 # ragged
 
-
 REST = 7.0  # stands in padding, and is drawn nowhere else
 
 
@@ -154,8 +154,8 @@ def _batch(rng, *, rest=REST, square=False, empty=False):
     return dict(zip(("q", "k", "v", "query_lengths", "key_lengths"), (*x, *lengths), strict=True))
 
 
-def _exact(case, dtype=np.float64):
-    q, k, v = (np.nan_to_num(case[name]).astype(dtype) for name in "qkv")
+def _exact(case):
+    q, k, v = (np.nan_to_num(case[name]).astype(np.float64) for name in "qkv")
     looked_at = np.arange(k.shape[1]) < case["key_lengths"][:, None]
     out = reference.attention(q, k, v, looked_at[:, None, :])
     return np.where((np.arange(q.shape[1]) < case["query_lengths"][:, None])[..., None], out, 0)
@@ -192,26 +192,25 @@ def _nobody(ask, rng):
 
 
 def _handed_over(ask, rng):
-    """Count the rows and the launches."""
+    """Count the launches, and the rows that are handed over."""
     for _ in range(2):
         case, attend = _batch(rng), packed.Attend()
         right = _agrees(ask.hand_over(attend, **case), case)
-        if not attend.launches:
-            raise Violation("attend was never called", case)
-        if len(attend.launches) > 1:
-            told = "a launch for each sample" if right and len(attend.launches) == len(case["q"]) else None
-            raise Violation(f"attend was called {len(attend.launches)} times for one batch; once is enough", case, told)
-        for name, rows, lengths in zip(
-            ("queries", "keys"), attend.launches[0], ("query_lengths", "key_lengths"), strict=True
-        ):
-            real, padded = int(case[lengths].sum()), case["q" if name == "queries" else "k"].shape[:2]
-            if rows > real:
-                told = "padding asks too" if right and name == "queries" and rows == math.prod(padded) else None
-                raise Violation(
-                    f"{rows} rows of {name} were handed over, of which {rows - real} are padding", case, told
-                )
-            if rows < real:
-                raise Violation(f"{rows} rows of {name} were handed over, and {real} are real", case)
+        n = len(attend.launches)
+        if n != 1:
+            told = "a launch for each sample" if right and n == len(case["q"]) else None
+            raise Violation(f"attend was called {n} times for one batch, where once is enough", case, told)
+        for side, rows in zip(("query", "key"), attend.launches[0], strict=True):
+            _without_padding(side, rows, case, right)
+
+
+def _without_padding(side, rows, case, right):
+    real, places = int(case[f"{side}_lengths"].sum()), math.prod(case[side[0]].shape[:2])
+    if rows > real:
+        told = "padding asks too" if right and side == "query" and rows == places else None
+        raise Violation(f"{rows} {side} rows were handed over, of which {rows - real} are padding", case, told)
+    if rows < real:
+        raise Violation(f"{rows} {side} rows were handed over, and {real} are real", case)
 
 
 def _next_memory(ask, rng):
@@ -223,9 +222,8 @@ def _next_memory(ask, rng):
     if not _agrees(out, later):
         mistakes = {"stale cache": packed.stale, "appended cache": packed.appended}
         memory = [[each[name] for name in ("k", "v", "key_lengths")] for each in (case, later)]
-        told = next(
-            (name for name, join in mistakes.items() if _agrees(out, later, join(*memory[0], *memory[1]))), None
-        )
+        joined = {name: join(*memory[0], *memory[1]) for name, join in mistakes.items()}
+        told = next((name for name, both in joined.items() if _agrees(out, later, both)), None)
         raise Violation("the second memory, of the same size as the first, is not the one that was read", later, told)
 
 
@@ -345,6 +343,7 @@ EXERCISES = {
             Property("the bytes of what blocks write down and read again", 1, _bytes),
         ),
         misconceptions=splits.MISTAKES,
+        compositions=lambda: pairs(splits.split_keys, {k: splits.STAGES[k] for k in ("weigh", "bill")}),
         alternatives=splits.ALTERNATIVES,
     ),
     "ragged": Exercise(
@@ -375,6 +374,7 @@ EXERCISES = {
             Property("of several faults the first", 1, _first_fault),
         ),
         misconceptions=audited.MISTAKES,
+        compositions=lambda: pairs(audited.audit, {k: audited.STAGES[k] for k in ("who", "there", "median", "floor")}),
         alternatives=audited.ALTERNATIVES,
     ),
 }  # fmt: skip

@@ -32,6 +32,7 @@ from crossattn_ref.checks.subject import SAID, Tape
 START, SECONDS = 300, 60  # for the other process, and for one launch
 COUNTS = ("read", "visits", "largest", "strays")
 SOMETHING_ELSE = 777.0  # what a stray load finds
+GAP = 4096  # numbers between two arrays
 _HEAD = struct.Struct("!Q")
 _PROCESSES: dict[int, subprocess.Popen] = {}  # by the process that started it: a fork starts its own
 
@@ -155,9 +156,9 @@ def _launcher():
     def launch(source, q, k, v, lengths, tiles):
         block_q, block_k = map(int, tiles)
         kernel = compiled(str(source))
-        q, k, v = (torch.from_numpy(x.astype(np.float32)) for x in (q, k, v))
-        out, lengths = torch.full_like(q, float("nan")), torch.from_numpy(lengths.astype(np.int32))
-        counter = _Counter({"q": q, "k": k, "v": v, "out": out, "lengths": lengths})
+        arrays = {"q": q, "k": k, "v": v, "out": np.full(q.shape, np.nan), "lengths": lengths}
+        q, k, v, out, lengths = _laid_out(torch, arrays)
+        counter = _Counter(dict(zip(arrays, (q, k, v, out, lengths), strict=True)))
         with counter.watching(interpreter.interpreter_builder):
             kernel[triton.cdiv(q.shape[1], block_q), len(q)](
                 q, k, v, out, lengths, q.shape[1], k.shape[1], q.shape[2] ** -0.5,
@@ -166,6 +167,17 @@ def _launcher():
         return {"out": out.numpy(), **{name: np.array(getattr(counter, name)) for name in COUNTS}}
 
     return launch
+
+
+def _laid_out(torch, arrays):
+    """Copy arrays into one stretch of memory, far apart: what lies behind one of them is no matter of chance."""
+    dtypes = [torch.float32 if x.dtype.kind == "f" else torch.int32 for x in arrays.values()]
+    memory, end = torch.zeros(sum(GAP + x.size for x in arrays.values()) + GAP), 0
+    for x, dtype in zip(arrays.values(), dtypes, strict=True):
+        start, end = end + GAP, end + GAP + x.size
+        place = memory[start:end].view(dtype).view(x.shape)
+        place.copy_(torch.from_numpy(x))
+        yield place
 
 
 def _defined(source, names):

@@ -67,15 +67,20 @@ def read(path: Path) -> Notebook:
     for source, meta in cells:
         if meta.get("grade") and not meta.get("solution"):
             checks[meta["grade_id"]] = _check(path, meta, source)
-    asked = [find(check.exercise) for check in checks.values()]
-    torch = any(exercise.wanted == "tensor" for exercise in asked)
-    needed = tuple(dict.fromkeys(name for exercise in asked for name in exercise.needs))
     modules = IMPORTABLE.get(path.parent.name, ())
-    libraries = ("numpy", "torch", "jaxtyping") if torch else ("numpy", *needed)
+    libraries = libraries_of(*(check.exercise for check in checks.values()))
     borrower = _borrower(cells, checks) if modules else None
     if borrower:
         return Notebook(path.stem, checks, locked, libraries, (), {borrower: modules})
     return Notebook(path.stem, checks, locked, libraries, modules)
+
+
+def libraries_of(*exercises: str) -> tuple[str, ...]:
+    """Name the libraries that answers to some exercises find, NumPy first."""
+    asked = [find(name) for name in exercises]
+    if any(exercise.wanted == "tensor" for exercise in asked):
+        return ("numpy", "torch", "jaxtyping")
+    return ("numpy", *dict.fromkeys(name for exercise in asked for name in exercise.needs))
 
 
 def _borrower(cells, checks):

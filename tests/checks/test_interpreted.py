@@ -45,6 +45,12 @@ def test_every_place_that_belongs_to_nothing_is_counted_and_holds_something_else
     assert np.isnan(out[0, 1:]).all()
 
 
+def test_far_behind_an_array_there_is_no_other():
+    for array in ("q", "k", "v", "lengths"):
+        _, read, *_, strays = launch(f"tl.load({array}_ptr + 60 + tl.arange(0, 2048))")
+        assert (read, strays) == (0, 4 * 2048)
+
+
 def test_a_store_outside_changes_nothing_but_the_count():
     assert launch("tl.store(k_ptr + tl.arange(0, 8), 0.0)")[-1] == 8 * 4
     assert launch("tl.store(out_ptr - 8 + tl.arange(0, 8), 0.0)")[-1] == 8 * 4

@@ -70,10 +70,11 @@ def open_kernels():
         pytest.skip(reason)
     started = {}
 
-    def kernel(wanted):
-        if wanted not in started:
-            started[wanted] = judge_agreement.open_kernel(wanted)
-        return started[wanted]
+    def kernel(*names):
+        libraries = assignment.libraries_of(*names)
+        if libraries not in started:
+            started[libraries] = judge_agreement.open_kernel(libraries)
+        return started[libraries]
 
     yield kernel
     for one in started.values():
@@ -109,6 +110,15 @@ def same(here, there):
     return type(here) is type(there) and np.array_equal(here, there)
 
 
+LOT = {"array": None, "tensor": 12, "kernel": 3}  # how many of the known answers are asked in both places
+OTHERS = {"array": 5, "tensor": 5, "kernel": 1}  # and of how many beside the right one the whole report is compared
+
+
+def kind(name):
+    """Say what an answer works with; a kernel takes seconds where an array takes a moment."""
+    return "kernel" if find(name).needs else find(name).wanted
+
+
 def fickle(subject, questions):
     """Tell whether an answer differs from itself, since it draws at random and nobody can tell it how."""
     twice = ([getattr(subject, operation)(*args).value for operation, args in questions] for _ in range(2))
@@ -117,14 +127,14 @@ def fickle(subject, questions):
 
 @pytest.mark.parametrize("name", exercises())
 def test_every_known_answer_answers_every_question_of_its_check_alike_here_and_there(open_kernels, name):
-    """From equal outcomes a check makes equal reports. Of modules, which take longer, a dozen by lot."""
+    """From equal outcomes a check makes equal reports. Of what takes longer, some by lot: LOT says how many."""
     asked = Asked(find(name).local(reference(name)))
     examine_subject(name, find(name), asked, seed(KEY, name, b"alike"))
     late = PATIENT.wall(600)
     known = judge_agreement.answers(name)
-    some = np.random.default_rng(len(name)).permutation(len(known))[: 12 if find(name).wanted == "tensor" else None]
+    some = np.random.default_rng(len(name)).permutation(len(known))[: LOT[kind(name)]]
     catalogue = judge_agreement.CATALOGUE.format(name=name, numbers=some.tolist())
-    with open_kernels(find(name).wanted).notebook(PATIENT) as channel:
+    with open_kernels(name).notebook(PATIENT) as channel:
         verdict._cell(channel, "setup", catalogue, late)
         for number in some:
             here = find(name).local(known[number])
@@ -139,18 +149,18 @@ def test_every_known_answer_answers_every_question_of_its_check_alike_here_and_t
 
 @pytest.mark.parametrize("name", exercises())
 def test_judge_and_notebook_make_the_same_report_to_the_letter(open_kernels, name):
-    """Of the right answer, and of five others by lot; `crossattn bench judge-agreement` compares those of all."""
+    """Of the right answer and some others by lot; `crossattn bench judge-agreement` compares those of all."""
     count = len(judge_agreement.answers(name))
-    others = np.random.default_rng(len(name)).permutation(np.arange(1, count))[:5]
+    others = np.random.default_rng(len(name)).permutation(np.arange(1, count))[: OTHERS[kind(name)]]
     numbers = [0, *sorted(map(int, others))]
-    assert judge_agreement.disagreements(open_kernels(find(name).wanted), name, numbers, seed=0) == []
+    assert judge_agreement.disagreements(open_kernels(name), name, numbers, seed=0) == []
 
 
 def test_an_answer_that_would_be_judged_otherwise_is_reported(open_kernels, monkeypatch):
     """The comparison itself can fail."""
     wrong = judge_agreement.answers("attention/softmax")
     monkeypatch.setattr(judge_agreement, "answers", lambda name: [wrong[-1], *wrong[1:]])
-    found = judge_agreement.disagreements(open_kernels("array"), "attention/softmax", [0, 1], seed=0)
+    found = judge_agreement.disagreements(open_kernels("attention/softmax"), "attention/softmax", [0, 1], seed=0)
     assert found == ["attention/softmax, answer 0"]
 
 
