@@ -68,7 +68,7 @@ def best_reading(trained: Trained, asked: Questions) -> Reading:
 
 
 def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
-    """Compute how much each question looks at each patch, its words together and its last one: (B, H, 2, Nk) a layer."""
+    """Compute how much each question looks at each patch, all its words and its last one: (B, H, 2, Nk) a layer."""
     asked, found = asked.to(next(trained.model.parameters()).device), []
     real = torch.arange(asked.words.shape[1], device=asked.words.device) < asked.lengths[:, None]
     with torch.inference_mode():
