@@ -6,7 +6,7 @@ itself before blank pictures (image-blind).
 Letters: B questions, H heads, Nq words, Nk patches.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,9 +15,20 @@ from crossattn_ref import interpret
 from crossattn_ref.data.scenes import N_CELLS
 from crossattn_ref.data.vqa import KINDS, Questions
 from crossattn_ref.models.images import as_float
-from crossattn_ref.tasks.evaluate import Reading
 from crossattn_ref.tasks.evaluate_captions import blank
 from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, Trained, numbered, scores
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which weights are read: a layer, one of its heads or (None) the mean of them, and whose of the words.
+
+    together means the sum over all words; otherwise it is the question mark alone, which has nothing to ask for itself.
+    """
+
+    layer: int
+    head: int | None
+    together: bool = True
 
 
 def accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
@@ -33,8 +44,7 @@ def blind_accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
 def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, float]:
     """Compute for how many questions of a hundred the patch that is looked at most is one that the answer is read from.
 
-    "all" of them, and each kind. The attention of a question is that of its words together, the sum of their rows. One
-    whose answer is read from nothing, such as a count of 0, takes no part.
+    "all" of them, and each kind. One whose answer is read from nothing, such as a count of 0, takes no part.
     """
     hits, about_something = _hits(attention(trained, numbered(asked)), asked, reading)
     kinds = np.array([question.kind for question in asked.questions])
@@ -46,27 +56,43 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
 
 
 def best_reading(trained: Trained, asked: Questions) -> Reading:
-    """Choose the layer and the head (None: the mean of them) that point best: on the development split."""
+    """Choose the layer, the head and the words that point best: on the development split."""
     weights = attention(trained, numbered(asked))
-    readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
+    readings = [
+        Reading(layer, head, together)
+        for layer, w in enumerate(weights)
+        for head in (None, *range(w.shape[1]))
+        for together in (True, False)
+    ]
     return max(readings, key=lambda reading: _share(weights, asked, reading))
 
 
 def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
-    """Compute how much each question looks at each patch, its words together, layer by layer: (B, H, Nk) each."""
+    """Compute how much each question looks at each patch, all its words and its last one: (B, H, 2, Nk) a layer."""
     asked, found = asked.to(next(trained.model.parameters()).device), []
     real = torch.arange(asked.words.shape[1], device=asked.words.device) < asked.lengths[:, None]
     with torch.inference_mode():
         for part in torch.arange(len(asked.answers), device=real.device).split(AT_ONCE):
             images = as_float(asked.images[asked.image_of[part]])
             weights = trained.model.weights(images, asked.words[part], asked.lengths[part])
-            found.append([(w * real[part, None, :, None]).sum(dim=2).cpu().numpy() for w in weights])
+            found.append([_of_question(w, real[part], asked.lengths[part]) for w in weights])
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 
+def chosen(weights: list[np.ndarray], reading: Reading) -> np.ndarray:
+    """Pick from what attention returns what a reading reads -> (B, Nk)."""
+    layer = weights[reading.layer][:, :, 0 if reading.together else 1]  # (B, H, Nk)
+    return layer.mean(axis=1) if reading.head is None else layer[:, reading.head]
+
+
+def _of_question(weights, real, lengths):
+    """Sum over the real words, and take the last of them: (B, H, Nq, Nk) -> (B, H, 2, Nk)."""
+    last = weights[torch.arange(len(weights), device=weights.device), :, lengths - 1]
+    return torch.stack([(weights * real[:, None, :, None]).sum(dim=2), last], dim=2).cpu().numpy()
+
+
 def _hits(weights, asked, reading):
-    layer = weights[reading.layer]  # (B, H, Nk)
-    finger = (layer.mean(axis=1) if reading.head is None else layer[:, reading.head]).argmax(axis=-1)
+    finger = chosen(weights, reading).argmax(axis=-1)
     regions = np.stack([interpret.regions_of([question.regions], N_CELLS)[0] for question in asked.questions])
     return regions[np.arange(len(finger)), finger], regions.any(axis=-1)
 

@@ -70,13 +70,14 @@ def answered(arguments: argparse.Namespace) -> Iterator[str]:
     """Answer a question about a picture, and say which cell it looked at most, if that is wanted."""
     from crossattn_ref.data.programs import ANSWERS
     from crossattn_ref.tasks import vqa
-    from crossattn_ref.tasks.evaluate_answers import attention
+    from crossattn_ref.tasks.evaluate_answers import Reading, attention, chosen
 
     trained = vqa.load(arguments.weights or vqa.SHIPPED)
     asked = vqa.as_asked(arguments.question, _picture(arguments.image))
     yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
     if arguments.look:
-        yield f"  <- {_place(_read(attention(trained, asked), trained)[0])}"
+        reading = Reading(**trained.about.get("reading", {"layer": -1, "head": None}))
+        yield f"  <- {_place(chosen(attention(trained, asked), reading)[0])}"
 
 
 def _parser(commands, name, what, examples):

@@ -37,6 +37,8 @@ LONGEST = 16  # words of a question
 PART = 500  # scenes that are drawn in one go
 AT_ONCE = 500  # questions
 
+MIRROR = [VOCABULARY.number({"left": "right", "right": "left"}.get(word, word)) for word in VOCABULARY.words]
+
 Batch = tuple[Tensor, Tensor, Tensor]  # numbers of questions (B,), of pictures (I,), of the picture of each among those
 
 
@@ -218,27 +220,28 @@ class Answering:
     def __init__(self, recipe: Recipe, drawn: Numbers, kept: Numbers, *, seed: int = 0):
         self.recipe, self.drawn, self.kept, self.seed = recipe, drawn, kept, seed
         self.image_of = drawn.image_of.cpu().numpy()
+        self.mirror = torch.tensor(MIRROR, device=drawn.images.device)
 
     def epoch(self, number: int) -> list[Batch]:
         """Mix the pictures, by the seed and the number of the epoch, and cut them into batches."""
-        n, device = len(self.drawn.images), self.drawn.images.device
+        n, size = len(self.drawn.images), self.recipe.batch
         mixed = np.random.default_rng([self.seed, number]).permutation(n)
         place = np.argsort(mixed)[self.image_of]  # of each question's picture among the mixed ones
         order = np.argsort(place, kind="stable")
-        first = np.searchsorted(place[order], np.arange(0, n, self.recipe.batch))
-        questions = np.split(order, first[1:])
-        pictures = torch.from_numpy(mixed).to(device).split(self.recipe.batch)
-        return [
-            (torch.from_numpy(q).to(device), i, torch.from_numpy(place[q] % self.recipe.batch).to(device))
-            for q, i in zip(questions, pictures, strict=True)
-        ]
+        counts = np.bincount(place // size, minlength=-(-n // size)).tolist()  # questions in each batch
+        columns = (order, mixed, place[order] % size)
+        questions, pictures, about = (torch.from_numpy(column).to(self.drawn.images.device) for column in columns)
+        return list(zip(questions.split(counts), pictures.split(size), about.split(counts), strict=True))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        """Sum the loss of all answers; each picture is encoded once."""
+        """Sum the loss of all answers; each picture is encoded once, half of them mirrored with what is asked."""
         questions, pictures, about = batch
         drawn = self.drawn
-        memory = model.encode(as_float(drawn.images[pictures]))
-        logits = model.answer(memory[about], drawn.words[questions], drawn.lengths[questions])
+        mirrored = torch.rand(len(pictures), device=pictures.device) < 0.5
+        images, words = drawn.images[pictures], drawn.words[questions]
+        images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
+        words = torch.where(mirrored[about, None], self.mirror[words], words)
+        logits = model.answer(model.encode(as_float(images))[about], words, drawn.lengths[questions])
         if self.recipe.rivals == "seen":
             logits = logits.masked_fill(~drawn.fair[questions], -torch.inf)
         return functional.cross_entropy(logits, drawn.answers[questions], reduction="sum"), len(questions)

@@ -16,7 +16,7 @@ from crossattn_ref.models import stored
 from crossattn_ref.models.images import as_float
 from crossattn_ref.models.vqa import count_parameters
 from crossattn_ref.tasks import evaluate_answers
-from crossattn_ref.tasks.evaluate import Reading
+from crossattn_ref.tasks.evaluate_answers import Reading
 from crossattn_ref.tasks.vqa import (
     FUSIONS,
     RECIPES,
@@ -94,8 +94,9 @@ def test_somebody_may_ask_with_capitals_and_without_a_question_mark():
 
 
 @pytest.mark.parametrize("which", ["all", "seen"])
-def test_the_loss_is_that_of_each_answer_among_its_rivals(which, asked):
+def test_the_loss_is_that_of_each_answer_among_its_rivals(which, asked, monkeypatch):
     numbers = numbered(two_questions())
+    monkeypatch.setattr(torch, "rand", lambda n, device: torch.ones(n))  # nothing is mirrored
     recipe = replace(QUICK, rivals=which)
     task = Answering(recipe, numbers, numbered(asked["dev"]))
     model = new_answerer(recipe, seed=0).eval()
@@ -138,6 +139,30 @@ def test_a_picture_is_encoded_once_for_all_its_questions(drawn):
     task.loss(model, batch)
     assert seen == [7]
     assert len(batch[0]) > 30
+
+
+def test_what_is_mirrored_is_asked_so_that_one_who_reads_the_pixels_gives_the_same_answer(drawn, monkeypatch):
+    class Seer:
+        """Keeps what it is shown."""
+
+        def encode(self, images):
+            self.images = (255 * images.permute(0, 2, 3, 1)).round().byte().numpy()
+            return torch.arange(len(images))
+
+        def answer(self, about, words, lengths):
+            self.about, self.words = about.tolist(), words.tolist()
+            return torch.zeros(len(words), len(ANSWERS))
+
+    monkeypatch.setattr(torch, "rand", lambda n, device: torch.zeros(n))  # everything is mirrored
+    task, turned = Answering(QUICK, drawn, drawn), 0
+    for batch in task.epoch(0):
+        seer = Seer()
+        task.loss(seer, batch)
+        for about, words, question in zip(seer.about, seer.words, batch[0], strict=True):
+            text = " ".join(VOCABULARY.decode(words))
+            turned += "left" in text or "right" in text
+            assert answered(text, see(seer.images[about])) == ANSWERS[int(drawn.answers[question])]
+    assert turned > 5
 
 
 def test_one_who_reads_the_pixels_answers_the_corpus_and_finds_no_held_out_pair(drawn):
@@ -243,6 +268,8 @@ def test_a_question_points_where_its_words_together_look_most():
                     image_of=np.zeros(4, dtype=np.int64))  # fmt: skip
     found = evaluate_answers.pointing(trained, asked, Reading(1, 1))
     assert found == {"all": pytest.approx(100 * 2 / 3), "colour": 50, "count": 100}
+    of_the_mark = evaluate_answers.pointing(trained, asked, Reading(1, 1, together=False))
+    assert of_the_mark == {"all": pytest.approx(100 / 3), "colour": 50, "count": 0}
     assert evaluate_answers.best_reading(trained, asked) == Reading(1, None)  # the mean points as well, and comes first
 
 
