@@ -86,7 +86,7 @@ RECIPES = {
         n_tokens=8192,
         n_subwords=5000,
         consistency=4.0,
-        plan=Plan(n_steps=8000, peak_rate=4e-3, n_warmup=1000, schedule="linear", validate_every=100, n_kept=10),
+        plan=Plan(n_steps=12_000, peak_rate=4e-3, n_warmup=1500, schedule="linear", validate_every=100, n_kept=10),
     ),
 }
 
