@@ -42,8 +42,8 @@ class Plan:
     bounds the norm of the gradient. Every validate_every steps success is measured and the weights are kept, of the
     last n_kept times. With patience, training ends when watch has not been better for so many times;
     lower_is_better says which way. Where minutes are over before n_steps are done, training ends all the same, after
-    one more validation. save_every is in seconds. bfloat16 None means on a GPU; True may also pay on a CPU that has
-    instructions for it.
+    one more validation, and the schedule follows the time so that it reaches its end. save_every is in seconds.
+    bfloat16 None means on a GPU; True may also pay on a CPU that has instructions for it.
 
     Raises ValueError for an unknown schedule, and for a count below 1.
     """
@@ -146,7 +146,7 @@ class _Run:
         total, count = self.gradients()
         torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], count)
         nn.utils.clip_grad_norm_(self.parameters, plan.clip_norm)
-        rate = plan.peak_rate * SCHEDULES[plan.schedule](history.step, n_warmup=plan.n_warmup, n_steps=plan.n_steps)
+        rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -157,6 +157,14 @@ class _Run:
         if history.step % plan.validate_every == 0 or last:
             self.validate()
         history.ended = history.ended or last
+
+    def rate(self):
+        """Return Adam's rate where the run stands: in its steps or in its minutes, whichever is further."""
+        plan, place = self.plan, self.history.step
+        if plan.minutes:
+            passed = min(self.history.seconds / (60 * plan.minutes), 1.0)
+            place = max(place, round(plan.n_steps * passed))
+        return plan.peak_rate * SCHEDULES[plan.schedule](place, n_warmup=plan.n_warmup, n_steps=plan.n_steps)
 
     def is_last(self):
         """Tell why no step should follow, None where one should."""

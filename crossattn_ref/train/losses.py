@@ -32,9 +32,9 @@ def disagreement(
     """Sum, over all targets that are not padding, how far two predictions of the same token lie apart.
 
     For each, (KL(p || q) + KL(q || p)) / 2 = 1/2 (sum over v of (p - q) (log p - log q)), p and q the predictions.
+    Logits stand for the logarithms here: what both lack to them is the same for all v, and p - q sums to 0.
 
     Source: Liang et al., R-Drop: Regularized Dropout for Neural Networks (2021), equation 2.
     """
-    log_p, log_q = one.log_softmax(dim=-1), other.log_softmax(dim=-1)
-    apart = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1) / 2  # (B, N)
+    apart = ((one.softmax(dim=-1) - other.softmax(dim=-1)) * (one - other)).sum(dim=-1) / 2  # (B, N)
     return apart.masked_fill(targets == ignore, 0.0).sum()

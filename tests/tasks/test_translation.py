@@ -244,7 +244,8 @@ def test_runs_of_several_recipes_have_folders_of_their_own_and_every_recipe_can_
     assert str(command._folder(text | {"recipe": "text-tiny"}, 3)) == "runs/multi30k-en-de-text-tiny-seed3"
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    assert f"{{{','.join(RECIPES)}}}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(recipe in shown for recipe in RECIPES)
 
 
 def test_the_help_gives_examples(capsys):

@@ -1,5 +1,6 @@
 """The loop: one step by hand, resuming bit for bit, interruptions, accumulation, what is kept, errors."""
 
+import itertools
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import torch
@@ -35,6 +37,13 @@ class Lines:
 
     def validate(self, model):
         return {"error": self.loss(model, self.epoch(999)[0])[0].item(), "weight": model[0].weight.norm().item()}
+
+
+class Still(Lines):
+    """The same task, not validated."""
+
+    def validate(self, model):
+        return {"error": 0.0}
 
 
 def model(seed=0):
@@ -135,6 +144,18 @@ def test_when_the_minutes_are_over_a_last_validation_is_made_and_kept(tmp_path):
     again = train(model(), Lines(), plan(minutes=0.0), folder=tmp_path)
     assert again == history  # an end stays an end
     assert train(model(), Lines(), plan(minutes=60.0)).ended == "steps"
+
+
+def test_the_schedule_reaches_its_end_when_the_minutes_do(monkeypatch):
+    """A clock on which each look takes a second: after 60 of them the minute is over, and so is the schedule."""
+    looks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(looks)))
+    options = {"n_steps": 500, "n_warmup": 100, "schedule": "linear", "validate_every": 1, "peak_rate": 1.0}
+    rates = train(nn.Linear(6, 2).double(), Still(), plan(minutes=1.0, **options)).column("rate")
+    assert len(rates) < 60
+    assert rates.argmax() == pytest.approx(len(rates) / 5, abs=2)
+    assert rates[-1] < 0.1
+    assert train(nn.Linear(6, 2).double(), Still(), plan(minutes=1e9, **options)).column("rate")[99] == 1.0
 
 
 def test_every_validation_is_in_eval_mode_without_gradients():
