@@ -40,7 +40,7 @@ def deletion_curve(
     first goes first.
 
     Raises ValueError for an order of another shape, or where score does not return one number for each picture.
-    Source: Petsiuk et al., RISE (2018), section 4.2.
+    Source: Petsiuk et al., RISE (2018), the deletion metric.
     """
     image, order = np.asarray(image), np.asarray(order)
     if image.ndim != 3 or order.ndim != 2:

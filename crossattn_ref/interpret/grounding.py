@@ -17,7 +17,7 @@ def pointing_game(weights: np.ndarray, regions: np.ndarray) -> float:
     names nothing. Of equally large weights the first one points.
 
     Raises TypeError for regions that are not boolean, ValueError for another shape than that of the weights.
-    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop (2016), section 4.2.
+    Source: Zhang et al., Top-Down Neural Attention by Excitation Backprop (2018), the pointing game.
     """
     weights, regions = _checked(weights, regions)
     finger = weights.argmax(axis=-1)[..., None]
