@@ -36,21 +36,13 @@ def start_of(pair, n_kv_heads, stride_b, stride_h, UNIT: tl.constexpr, GROUPS: t
 @triton.jit
 def count_ends(ends_ptr, pair, n_kv_heads, n_keys):
     """Return how many keys of a pair are real."""
-    if ends_ptr is None:
-        end = n_keys
-    else:  # not a second return: what follows one is compiled as well
-        end = tl.load(ends_ptr + pair // n_kv_heads).to(tl.int32)
-    return end
+    return n_keys if ends_ptr is None else tl.load(ends_ptr + pair // n_kv_heads).to(tl.int32)
 
 
 @triton.jit
 def reach(query, end, n_queries, CAUSAL: tl.constexpr):
     """Return the last key that each query may look at, padding aside; below 0 where there is none."""
-    if CAUSAL == BOTTOM_RIGHT:
-        last = query + (end - n_queries)
-    else:
-        last = query
-    return last
+    return query + (end - n_queries) if CAUSAL == BOTTOM_RIGHT else query
 
 
 @triton.jit
