@@ -68,7 +68,7 @@ def count_splits(n_programs: int, n_blocks: int, device: torch.device, per_sm: i
     """Choose into how many parts the blocks of a loop are split, so that programs fill the GPU in whole waves.
 
     n_programs is how many there are without a split, n_blocks how long the loop of each is. The fewest parts win
-    that are within 15 % of the best use of the last wave.
+    that are within 5 % of the best use of the last wave.
     Source: Dao et al., Flash-Decoding (2023).
     """
     slots = per_sm * _count_sms(device)
@@ -76,7 +76,7 @@ def count_splits(n_programs: int, n_blocks: int, device: torch.device, per_sm: i
         return 1
     most = min(n_blocks // 2, slots // n_programs + 1, 128)
     use = {n: n * n_programs / slots / math.ceil(n * n_programs / slots) for n in range(1, max(1, most) + 1)}
-    return next(n for n, share in use.items() if share >= 0.85 * max(use.values()))
+    return next(n for n, share in use.items() if share >= 0.95 * max(use.values()))
 
 
 def _count_sms(device):
