@@ -58,7 +58,7 @@ def test_a_bad_call_is_told_the_name_the_rule_and_the_value(call, error, message
 def test_without_triton_the_import_names_what_runs_anywhere():
     lines = "import sys; sys.modules['triton'] = None; import crossattn_ref.attention.fused"
     run = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False)
-    assert "attention.fused needs triton, which is missing: install crossattn-ref[gpu]" in run.stderr
+    assert "attention.fused needs triton, which is not installed: install crossattn-ref[gpu]" in run.stderr
     assert "or use attention.chunked" in run.stderr
 
 
