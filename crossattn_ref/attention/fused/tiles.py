@@ -35,6 +35,7 @@ FORWARD = {
     (math.inf, 2, 64): Tile(128, 128, 8, 3),
     (math.inf, 2, 128): Tile(128, 128, 8, 3),
     (math.inf, 2, 256): Tile(128, 64, 8, 2),
+    (math.inf, 4, 64): Tile(32, 32, 8, 1),
     (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 TO_QUERIES = {
@@ -43,12 +44,14 @@ TO_QUERIES = {
     (math.inf, 2, 64): Tile(128, 64, 8, 3),
     (math.inf, 2, 128): Tile(128, 64, 8, 2),
     (math.inf, 2, 256): Tile(128, 32, 8, 2),
+    (math.inf, 4, 64): Tile(32, 32, 8, 1),
     (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 TO_KEYS = {
     (math.inf, 2, 64): Tile(64, 128, 8, 3),
     (math.inf, 2, 128): Tile(32, 128, 8, 3),
     (math.inf, 2, 256): Tile(32, 32, 4, 2),
+    (math.inf, 4, 64): Tile(32, 32, 8, 1),
     (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 
