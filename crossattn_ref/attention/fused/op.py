@@ -41,14 +41,15 @@ def attention(
     Source: Dao, FlashAttention-2 (2023), algorithms 1 and 2; the split: Dao et al., Flash-Decoding (2023).
     """
     check_sequences(q, k, v)
-    _check_runnable(q, k, v)
-    if mask is None:
-        return fused_attention(q, k, v, None, 0)[0]
-    if not isinstance(mask, Lengths):
+    ends, causal = None, 0
+    if isinstance(mask, Lengths):
+        mask.check(q.shape[0], k.shape[2])
+        ends, causal = mask.keys.to(q.device), CAUSAL[mask.causal]
+    elif mask is not None:
         found = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be Lengths or None, got {found}; chunked.attention and dense.attention take masks")
-    mask.check(q.shape[0], k.shape[2])
-    return fused_attention(q, k, v, mask.keys.to(q.device), CAUSAL[mask.causal])[0]
+    _check_runnable(q, k, v)
+    return fused_attention(q, k, v, ends, causal)[0]
 
 
 def _check_runnable(q, k, v):

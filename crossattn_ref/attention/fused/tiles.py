@@ -35,6 +35,7 @@ FORWARD = {
     (math.inf, 2, 64): Tile(128, 128, 8, 3),
     (math.inf, 2, 128): Tile(128, 128, 8, 3),
     (math.inf, 2, 256): Tile(128, 64, 8, 2),
+    (math.inf, 4, 64): Tile(32, 32, 8, 1),
     (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 TO_QUERIES = {
@@ -43,12 +44,14 @@ TO_QUERIES = {
     (math.inf, 2, 64): Tile(128, 64, 8, 3),
     (math.inf, 2, 128): Tile(128, 64, 8, 2),
     (math.inf, 2, 256): Tile(128, 32, 8, 2),
+    (math.inf, 4, 64): Tile(32, 32, 8, 1),
     (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 TO_KEYS = {
     (math.inf, 2, 64): Tile(64, 128, 8, 3),
     (math.inf, 2, 128): Tile(32, 128, 8, 3),
     (math.inf, 2, 256): Tile(32, 32, 4, 2),
+    (math.inf, 4, 64): Tile(32, 32, 8, 1),
     (math.inf, 4, 256): Tile(16, 16, 8, 1),
 }
 
@@ -68,7 +71,7 @@ def count_splits(n_programs: int, n_blocks: int, device: torch.device, per_sm: i
     """Choose into how many parts the blocks of a loop are split, so that programs fill the GPU in whole waves.
 
     n_programs is how many there are without a split, n_blocks how long the loop of each is. The fewest parts win
-    that are within 15 % of the best use of the last wave.
+    that are within 5 % of the best use of the last wave.
     Source: Dao et al., Flash-Decoding (2023).
     """
     slots = per_sm * _count_sms(device)
@@ -76,7 +79,7 @@ def count_splits(n_programs: int, n_blocks: int, device: torch.device, per_sm: i
         return 1
     most = min(n_blocks // 2, slots // n_programs + 1, 128)
     use = {n: n * n_programs / slots / math.ceil(n * n_programs / slots) for n in range(1, max(1, most) + 1)}
-    return next(n for n, share in use.items() if share >= 0.85 * max(use.values()))
+    return next(n for n, share in use.items() if share >= 0.95 * max(use.values()))
 
 
 def _count_sms(device):
