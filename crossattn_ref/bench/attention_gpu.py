@@ -60,9 +60,9 @@ PARTS: dict[str, Callable[[], Iterator[list[Measurement]]]] = {
     "decode": functools.partial(gpu_rows.measure, "decode", DECODE),
     "ragged": functools.partial(gpu_rows.measure, "ragged", RAGGED),
     "short": functools.partial(gpu_rows.measure, "short", SHORT),
-    "beams": beam_step.measure,
     "dense": functools.partial(gpu_rows.measure, "dense", DENSE),
     "backward": functools.partial(gpu_rows.measure, "backward", BACKWARD),
+    "beams": beam_step.measure,
     "stream": shape_stream.measure,
     "everyday": functools.partial(gpu_rows.measure, "everyday", EVERYDAY),
 }

@@ -26,17 +26,21 @@ TURN = 1e-3  # seconds that a turn takes at least, so that its events are far ap
 MOST_CALLS = 256  # of a turn
 WARM_UP = 3  # rounds before the first that counts
 SIDE = 8192  # of square matrices
-COPIED = 2**30  # bytes
+COPIED = 2**32  # bytes
 EXP_PER_CLOCK = 16  # exponentials of one multiprocessor: CUDA C++ Programming Guide, arithmetic throughput, 9.0
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Calls to be timed together: run makes all n of them; how is "graph", "launches" or, on a CPU, "loop"."""
+    """Calls to be timed together: run makes all n of them; how is "graph", "launches" or, on a CPU, "loop".
+
+    calls are held, because a graph remembers where the inputs of its calls lie, and does not keep them there.
+    """
 
     run: Callable[[], object]
     n: int
     how: str
+    calls: Sequence[Callable[[], object]] = ()
 
 
 def needed() -> torch.device:
@@ -90,7 +94,7 @@ def turn(calls: Sequence[Callable[[], object]], device: torch.device, *, record:
     graph = _recorded(calls) if record else None
     if graph is None:
         return Turn(lambda: [call() for call in calls] and None, len(calls), "launches")
-    return Turn(graph.replay, len(calls), "graph")
+    return Turn(graph.replay, len(calls), "graph", calls)
 
 
 def timed(turns: Sequence[Turn], device: torch.device, *, samples: int) -> list[list[float]]:
@@ -154,7 +158,9 @@ def ceilings_of(device: torch.device, *, samples: int = 20) -> tuple[dict[str, l
         "copy_bandwidth": (2 * COPIED, lambda: target.copy_(source)),
         "read_bandwidth": (COPIED, lambda: torch.sum(source)),
     }
-    times = timed([turn([call], device) for _, call in calls.values()], device, samples=samples)
+    # Copies are launched: recorded in a graph, they were seen well below the rate at which the same memory is read.
+    turns = [turn([call], device, record=not name.startswith("copy")) for name, (_, call) in calls.items()]
+    times = timed(turns, device, samples=samples)
     measured = {
         name: [amount / one * 1e6 for one in each]
         for (name, (amount, _)), each in zip(calls.items(), times, strict=True)
@@ -173,9 +179,15 @@ def ceilings_of(device: torch.device, *, samples: int = 20) -> tuple[dict[str, l
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until everything has been done."""
-    if device.type == "cuda":
+    """Wait until everything has been done; ValueError where the GPU has stopped for good, as after a wild address."""
+    if device.type != "cuda":
+        return
+    try:
         torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        what = str(error).partition("\n")[0]
+        remedy = "the rows recorded before stay; measure the other parts with --part, each in a process of its own"
+        raise ValueError(f"every call must leave the GPU running, and one has not ({what}): {remedy}") from error
 
 
 def release(device: torch.device) -> None:

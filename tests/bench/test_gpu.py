@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import subprocess
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -86,6 +87,16 @@ def test_a_turn_is_recorded_as_one_graph_and_replayed_between_two_events(cuda):
     assert cuda.replayed == 5 + gpu.WARM_UP
 
 
+def test_a_graph_has_its_inputs_as_long_as_it_is_there(cuda):
+    inputs = [torch.ones(3), torch.ones(5)]
+    seen = [weakref.ref(one) for one in inputs]
+    turn = gpu.turn([inputs[0].sum, inputs[1].sum], Pretended("cpu"))
+    del inputs
+    assert all(one() is not None for one in seen)
+    del turn
+    assert all(one() is None for one in seen)
+
+
 def test_what_cannot_be_recorded_is_launched_on_the_usual_stream(cuda):
     cuda.records_ok = False
     turn = gpu.turn([lambda: None], Pretended("cpu"))
@@ -127,7 +138,7 @@ def test_ceilings_are_measured_and_exponentials_follow_from_the_clock(cuda, monk
 def test_what_is_copied_is_read_and_written_and_a_product_multiplies_and_adds(cuda, monkeypatch):
     monkeypatch.setattr(gpu, "SIDE", 5)
     monkeypatch.setattr(gpu, "COPIED", 28)
-    monkeypatch.setattr(gpu, "turn", lambda calls, device: gpu.Turn(calls[0], 1, "graph"))  # of a second each
+    monkeypatch.setattr(gpu, "turn", lambda calls, device, record: gpu.Turn(calls[0], 1, "graph"))  # of a second each
     measured, _ = gpu.ceilings_of(Pretended("cpu"), samples=1)
     rates = {name: values for name, values in measured.items() if name != "exp_rate"}
     assert rates == {"matrix_rate": [2 * 5**3], "copy_bandwidth": [2 * 28], "read_bandwidth": [28]}
@@ -163,6 +174,20 @@ def test_a_row_is_measured_from_end_to_end(cuda, monkeypatch, backward):
     assert line.more["sets"] * row.counts["bytes"] >= 4 * 13_000
     assert 0 < found[f"{row.name}/default", "error"].value < gpu_rows.WORST["bfloat16"]
     assert found[f"{row.name}/cudnn", "refused"].more["reason"].startswith("RuntimeError: No viable backend")
+
+
+def test_a_gpu_that_has_stopped_ends_the_row_with_a_remedy_and_not_as_a_refusal_of_every_way(cuda, monkeypatch):
+    def stopped(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nSearch for ...")
+
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    monkeypatch.setattr(gpu, "ceilings_of", lambda device: ({}, None))
+    monkeypatch.setattr(torch.cuda, "synchronize", stopped)
+    row = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16, dtype="bfloat16"), ways=("default", "math"))
+    with pytest.raises(
+        ValueError, match=r"\(CUDA error: an illegal memory access was encountered\): the rows recorded"
+    ):
+        list(gpu_rows.measure("p", [row], device=Pretended("cpu")))
 
 
 def test_on_a_cpu_a_turn_is_a_loop_long_enough_for_a_clock():
