@@ -92,7 +92,6 @@ def _started():
     command = [sys.executable, "-c", "from crossattn_ref.checks.interpreted import main; main()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     process = _PROCESSES[os.getpid()] = subprocess.Popen(command, env=environment, **pipes)
-    atexit.register(process.kill)
     _answer(process, START)
     return process
 
@@ -103,10 +102,11 @@ def _answer(process, seconds):
     return _received(process.stdout)
 
 
+@atexit.register
 def _end():
-    process = _PROCESSES.pop(os.getpid())
-    process.kill()
-    process.communicate()
+    if process := _PROCESSES.pop(os.getpid(), None):
+        process.kill()
+        process.communicate()
 
 
 def _send(stream, message):
