@@ -41,6 +41,7 @@ class Captioner(nn.Module):
         width = config.layer.d_model
         self.image = ImageEncoder(config.image)
         self.words = nn.Embedding(config.n_words, width)
+        nn.init.normal_(self.words.weight, std=width**-0.5)  # no larger than positions, or the order would be drowned
         self.positions = LearnedPositions(config.longest, width)
         self.word_dropout = config.word_dropout
         self.layers = nn.ModuleList(DecoderLayer(config.layer) for _ in range(config.n_layers))

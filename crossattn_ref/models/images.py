@@ -48,8 +48,10 @@ class ConvStem(nn.Module):
     """Look at small windows first: convolutions that end in as many vectors as there are patches.
 
     The first convolutions keep the size, each pooling halves it, and the last one takes what is left of a patch whole.
-    patch must be a power of two times a number below 6.
-    Source: Xiao et al., Early Convolutions Help Transformers See Better (2021), section 4.
+    patch must be a power of two times a number below 6. Weights begin so large that what differs between pictures comes
+    out as large as it went in: torch's usual ones are for other activations, and each layer would shrink it.
+    Source: Xiao et al., Early Convolutions Help Transformers See Better (2021), section 4; the weights: He et al.,
+    Delving Deep into Rectifiers (2015), equation 10.
     """
 
     def __init__(self, d_model: int, *, patch: int, channels: int = 3, width: int = 16):
@@ -61,6 +63,10 @@ class ConvStem(nn.Module):
             layers += [nn.MaxPool2d(2), nn.Conv2d(width, wider, 3, padding=1), nn.ReLU()]
             width, left = wider, left // 2
         self.convolutions = nn.Sequential(*layers, nn.Conv2d(width, d_model, left, stride=left))
+        for layer in self.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D R K"]:
         """Turn each patch, seen with a little of its neighbourhood, into one vector."""

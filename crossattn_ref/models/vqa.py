@@ -126,6 +126,7 @@ class Answerer(nn.Module):
         width = config.layer.d_model
         self.image = ImageEncoder(config.image)
         self.words = nn.Embedding(config.n_words, width)
+        nn.init.normal_(self.words.weight, std=width**-0.5)  # no larger than positions, or the order would be drowned
         self.positions = LearnedPositions(config.longest, width)
         self.fusion = config.fusion(config.layer, config.n_layers)
         self.norm = nn.LayerNorm(width)

@@ -46,7 +46,8 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
 
     "all" of them, and each kind. One whose answer is read from nothing, such as a count of 0, takes no part.
     """
-    hits, about_something = _hits(attention(trained, numbered(asked)), asked, reading)
+    regions = _regions(asked)
+    hits, about_something = _hits(attention(trained, numbered(asked)), regions, reading), regions.any(axis=-1)
     kinds = np.array([question.kind for question in asked.questions])
     found = {"all": 100 * float(hits[about_something].mean())}
     for kind in KINDS:
@@ -57,14 +58,14 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
 
 def best_reading(trained: Trained, asked: Questions) -> Reading:
     """Choose the layer, the head and the words that point best: on the development split."""
-    weights = attention(trained, numbered(asked))
+    weights, regions = attention(trained, numbered(asked)), _regions(asked)
     readings = [
         Reading(layer, head, together)
         for layer, w in enumerate(weights)
         for head in (None, *range(w.shape[1]))
         for together in (True, False)
     ]
-    return max(readings, key=lambda reading: _share(weights, asked, reading))
+    return max(readings, key=lambda reading: _hits(weights, regions, reading).sum())
 
 
 def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
@@ -91,15 +92,12 @@ def _of_question(weights, real, lengths):
     return torch.stack([(weights * real[:, None, :, None]).sum(dim=2), last], dim=2).cpu().numpy()
 
 
-def _hits(weights, asked, reading):
-    finger = chosen(weights, reading).argmax(axis=-1)
-    regions = np.stack([interpret.regions_of([question.regions], N_CELLS)[0] for question in asked.questions])
-    return regions[np.arange(len(finger)), finger], regions.any(axis=-1)
+def _hits(weights, regions, reading):
+    return regions[np.arange(len(regions)), chosen(weights, reading).argmax(axis=-1)]
 
 
-def _share(weights, asked, reading):
-    hits, about_something = _hits(weights, asked, reading)
-    return hits[about_something].mean()
+def _regions(asked):
+    return np.stack([interpret.regions_of([question.regions], N_CELLS)[0] for question in asked.questions])
 
 
 def _right(trained, asked):

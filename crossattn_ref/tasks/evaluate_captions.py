@@ -48,7 +48,8 @@ def cross_weights(trained: Trained, images: np.ndarray, words: Sequence[Words]) 
 
 def pointing(trained: Trained, drawn: Captions, reading: Reading) -> float:
     """Compute how many of a hundred words that name something look most at the patch that they name."""
-    return 100 * _pointing(cross_weights(trained, drawn.images, drawn.words), drawn, reading)
+    weights = _chosen(cross_weights(trained, drawn.images, drawn.words), reading)
+    return 100 * interpret.pointing_game(weights, _regions(drawn, weights.shape[1]))
 
 
 def mass(trained: Trained, drawn: Captions, reading: Reading) -> float:
@@ -60,8 +61,9 @@ def mass(trained: Trained, drawn: Captions, reading: Reading) -> float:
 def best_reading(trained: Trained, drawn: Captions) -> Reading:
     """Choose the layer and the head (None: the mean of them) that point best: on the development split."""
     weights = cross_weights(trained, drawn.images, drawn.words)
+    regions = _regions(drawn, weights[0].shape[2])
     readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
-    return max(readings, key=lambda reading: _pointing(weights, drawn, reading))
+    return max(readings, key=lambda reading: interpret.pointing_game(_chosen(weights, reading), regions))
 
 
 def _compared(written, wanted):
@@ -69,11 +71,6 @@ def _compared(written, wanted):
         "exact_match": 100 * captioning.exact_match(written, wanted),
         "object_f1": 100 * captioning.object_f1(written, wanted),
     }
-
-
-def _pointing(weights, drawn, reading):
-    chosen = _chosen(weights, reading)
-    return interpret.pointing_game(chosen, _regions(drawn, chosen.shape[1]))
 
 
 def _chosen(weights, reading):

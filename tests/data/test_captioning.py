@@ -83,6 +83,28 @@ def test_training_with_unnamed_things_holds_no_held_out_pair_either():
     assert 150 < hidden < 300
 
 
+def test_words_of_different_attributes_are_never_together_unless_one_object_is_said_to_be_both():
+    never = captioning.never_together([("a", "small", "red", "circle", "and", "a", "large", "blue", "square")])
+    number = captioning.VOCABULARY.number
+
+    def pair(one, other):
+        assert never[number(one), number(other)] == never[number(other), number(one)]
+        return bool(never[number(one), number(other)])
+
+    assert not pair("red", "circle")
+    assert not pair("small", "circle")
+    assert pair("red", "square")  # beside each other in the caption, but of two objects
+    assert pair("small", "blue")
+    assert not pair("red", "blue")  # both are colours: no object could be both
+    assert not pair("circle", "circle")
+    assert not never[[number(word) for word in ("a", "and", ",", "<pad>", "<end>")]].any()
+
+
+def test_what_has_no_name_says_nothing_of_what_goes_together():
+    never = captioning.never_together([("a", "small", "<pad>", "circle")])
+    assert never[captioning.VOCABULARY.number("small"), captioning.VOCABULARY.number("circle")]
+
+
 A, B, C = (("a", *text.split()) for text in ("small red circle", "large blue square", "small red square"))
 
 

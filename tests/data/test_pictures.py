@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from crossattn_ref.data import pictures
-from crossattn_ref.data.pictures import read_picture
+from crossattn_ref.data.pictures import read_picture, size_of, write_picture
 
 COLOUR = (200, 100, 40)
 
@@ -78,3 +78,18 @@ def test_a_picture_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch)
     monkeypatch.setattr(pictures, "LARGEST", 99)
     with pytest.raises(ValueError, match="10 x 10: make it smaller"):
         read_picture(saved(tmp_path, Image.new("RGB", (10, 10))), side=9)
+
+
+def test_what_is_written_is_read_again_and_has_its_size(tmp_path):
+    image = np.random.default_rng(0).integers(256, size=(7, 7, 3), dtype=np.uint8)
+    write_picture(tmp_path / "picture.png", image)
+    assert (read_picture(tmp_path / "picture.png", side=7) == image).all()
+    write_picture(tmp_path / "wide.png", image[:5])
+    assert size_of(tmp_path / "wide.png") == (7, 5)
+    with pytest.raises(ValueError, match="unknown file extension"):
+        write_picture(tmp_path / "picture.banana", image)
+
+
+def test_a_picture_that_was_read_may_be_written_into(tmp_path):
+    path = saved(tmp_path, Image.new("RGB", (5, 5), COLOUR))
+    assert read_picture(path, side=5).flags.writeable

@@ -121,3 +121,12 @@ def test_half_named_scenes_never_hold_a_held_out_pair_and_a_share_of_none_change
         loosened = scenes.half_named(rng, scene, share=1.0)
         assert not scenes.holds_held_out(loosened)
         assert all((thing.colour, thing.shape) in SEEN for thing in loosened)
+
+
+def test_what_has_no_name_is_written_as_no_word():
+    painted = scenes.Object("red", "circle", "small", 0, 1, paint=(9, 9, 9))
+    speckle = scenes.Object("green", "square", "large", 2, 3, speckle=5)
+    whole = scenes.Object("cyan", "square", "large", 3, 3)
+    named = scenes.as_named((painted, speckle, whole))
+    assert [(thing.colour, thing.shape) for thing in named] == [("", "circle"), ("green", ""), ("cyan", "square")]
+    assert [thing.cell for thing in named] == [1, 11, 15]

@@ -109,3 +109,47 @@ def test_the_question_alone_tells_little(drawn):
     prior = vqa.question_only(drawn["train"].questions, drawn["test"].questions)
     for kind in vqa.KINDS:
         assert abs(prior[kind] - chance[kind]) < 0.2, (kind, prior[kind])
+
+
+def test_excused_are_the_held_out_names_of_what_is_asked_about():
+    scene = (Object("green", "triangle", "small", 0, 1), Object("blue", "square", "large", 0, 3))
+    triangle, square = ({"shape": name} for name in ("triangle", "square"))
+    beside = ("only", ("beside", "right", ("only", ("find", triangle))))
+
+    def asked(program):
+        return vqa.excused(
+            vqa.Question("any", ("what", "?"), program, "any", programs.cells_read(program, scene)), scene
+        )
+
+    assert asked(("query", "colour", ("only", ("find", triangle)))) == ("red",)
+    assert asked(("query", "colour", ("only", ("find", square)))) == ("yellow",)
+    assert asked(("query", "shape", ("only", ("find", square)))) == ("circle",)
+    assert asked(("query", "shape", ("only", ("find", triangle)))) == ()
+    assert asked(("query", "colour", beside)) == ("yellow",)
+    assert asked(("query", "size", ("only", ("find", square)))) == ()
+    assert asked(("exist", ("find", square))) == ()
+    assert asked(("count", ("find", square))) == ()
+
+
+def test_what_has_no_name_is_neither_asked_for_nor_named_and_excuses_nothing():
+    scene = (
+        Object("red", "circle", "small", 1, 1, paint=(90, 60, 30)),
+        Object("green", "square", "large", 2, 2, speckle=4),
+        Object("cyan", "triangle", "small", 3, 0),
+    )
+    rng, found = np.random.default_rng(0), []
+    for _ in range(60):
+        found += vqa.ask(rng, [scene], per_image=9).questions
+    for question in found:
+        operation, attribute, *_ = question.program
+        if operation == "query" and attribute in ("colour", "shape"):
+            assert question.answer in {"circle", "green", "cyan", "triangle"}
+            if question.regions & {5, 10}:
+                assert vqa.excused(question, scene) == ()
+        if question.kind == "exist" and set(question.words) & {"red", "square"}:
+            assert question.answer == "no"
+        if question.kind == "count" and set(question.words) & {"red", "reds", "squares"}:
+            assert question.answer == "0"
+        if question.kind in ("colour", "shape", "size", "verify_rel"):
+            assert not set(question.words) & {"red", "square"}
+    assert {question.answer for question in found} >= {"circle", "green", "cyan", "triangle"}
