@@ -43,15 +43,18 @@ def looks(
 ) -> Picture:
     """Draw one picture for each word, veiled where the word does not look, and its largest weight beside the word.
 
-    image (Y, X, C) as for pictures; weights (Nq, R, K) in [0, 1]: a patch of weight 1 is clear, one of weight 0 all but
-    hidden. gold names the patches that are outlined, row by row from 0: a number, several, or None for each word.
+    image (Y, X, C) as for pictures, or one for each word, (Nq, Y, X, C). weights (Nq, R, K) in [0, 1]: a patch of
+    weight 1 is clear, one of weight 0 all but hidden. gold names the patches that are outlined, row by row from 0: a
+    number, several, or None for each word.
     Raises ValueError for other shapes or values, labels or gold that do not fit, and for a missing title or alt.
     """
-    (image,), weights = _images(np.asarray(image)[None]), _weights(weights)
+    weights = _weights(weights)
+    images = _one_each(image, len(weights))
     words = paper.labels("words", words, len(weights))
     with style():
-        sheet, frames = _sheet(len(words), image.shape[:2], n_lines=2)
-        for frame, word, shares, named in zip(frames, words, weights, _gold(gold, weights), strict=True):
+        sheet, frames = _sheet(len(words), images.shape[1:3], n_lines=2)
+        drawn = zip(frames, images, words, weights, _gold(gold, weights), strict=True)
+        for frame, image, word, shares, named in drawn:
             patches = _cut(frame, shares.shape)
             _image(sheet, frame, image)
             for patch, share in zip(patches, shares.flat, strict=True):
@@ -103,6 +106,14 @@ def _images(images):
             raise ValueError(f"a picture of {images.dtype} must lie in [0, 1], got {images.min()} to {images.max()}")
         images = np.rint(255 * images).astype(np.uint8)
     return np.broadcast_to(images, (*images.shape[:-1], 3))
+
+
+def _one_each(image, n):
+    """Bring the one picture of all words, or the one of each, into uint8 (Nq, Y, X, 3)."""
+    images = _images(image if np.ndim(image) == 4 else np.asarray(image)[None])
+    if len(images) not in (1, n):
+        raise ValueError(f"image must be one for all words, or one for each of {n}, got {len(images)}")
+    return np.broadcast_to(images, (n, *images.shape[1:]))
 
 
 def _weights(weights):

@@ -110,6 +110,12 @@ def test_many_words_go_on_in_the_next_line_and_the_figure_stays_narrow(rng):
     assert float(re.search(r'viewBox="0 0 ([\d.]+)', picture.svg)[1]) <= plot.WIDTH + 10
 
 
+def test_each_word_may_have_a_picture_of_its_own(rng):
+    images = rng.integers(256, size=(NW, R * CELL, K * CELL, 3), dtype=np.uint8)
+    _, picture = drawn(rng, image=images)
+    assert np.array_equal(pixels(picture), images)
+
+
 def test_pictures_stand_side_by_side_each_with_its_name(rng):
     images = rng.integers(256, size=(3, 5, 7, 3), dtype=np.uint8)
     picture = plot.pictures(images, names=["first", "second", "third"], **WORDS)
@@ -138,6 +144,7 @@ def test_floats_are_shares_of_the_full_brightness_and_one_channel_is_grey():
         ({"gold": [1, None, 10]}, "gold must hold numbers of patches from 0 to 9, got 10"),
         ({"image": np.full((4, 5, 3), 1.5)}, r"a picture of float64 must lie in \[0, 1\], got 1.5 to 1.5"),
         ({"image": np.full((4, 5, 3), np.nan)}, r"a picture of float64 must lie in \[0, 1\], got nan to nan"),
+        ({"image": np.ones((2, 4, 5, 3))}, "image must be one for all words, or one for each of 3, got 2"),
         ({"image": np.ones((4, 5))}, r"a picture must have shape \(Y, X, 1\) or \(Y, X, 3\), got \(4, 5\)"),
         ({"image": np.ones((4, 5, 4))}, r"a picture must have shape .* got \(4, 5, 4\)"),
     ],
