@@ -14,6 +14,7 @@ from crossattn_ref.bench.measure import Measurement, side_by_side
 from crossattn_ref.data.translation import splits
 from crossattn_ref.models.translation import Embedding, Translator
 from crossattn_ref.tasks.translation import RECIPES, Recipe, Translation, new_translator, words_of
+from crossattn_ref.train.prepared import for_training
 
 PACKAGES = ("torch",)
 SEEDS = (0, 1, 2)
@@ -54,14 +55,16 @@ class Torchs(nn.Module):
         super().__init__()
         config = model.config
         options = {"dropout": config.dropout, "batch_first": True, "norm_first": config.norm == "pre"}
-        layer = nn.TransformerEncoderLayer(config.d_model, config.n_heads, config.d_ff, **options)
-        norm = nn.LayerNorm(config.d_model)
-        encoder = nn.TransformerEncoder(layer, config.n_encoder_layers, norm, enable_nested_tensor=False)
+        sizes = config.d_model, config.n_heads, config.d_ff
+        first, second = nn.TransformerEncoderLayer(*sizes, **options), nn.TransformerDecoderLayer(*sizes, **options)
+        norms = [nn.LayerNorm(config.d_model) if config.norm == "pre" else None for _ in range(2)]  # as ours: the last
+        encoder = nn.TransformerEncoder(first, config.n_encoder_layers, norms[0], enable_nested_tensor=False)
+        decoder = nn.TransformerDecoder(second, config.n_decoder_layers, norms[1])
         self.src_embedding, self.tgt_embedding = (
             Embedding(n, config) for n in (config.n_src_tokens, config.n_tgt_tokens)
         )
         self.layers = nn.Transformer(
-            config.d_model, config.n_heads, 0, config.n_decoder_layers, config.d_ff, custom_encoder=encoder, **options
+            config.d_model, config.n_heads, custom_encoder=encoder, custom_decoder=decoder, **options
         )
         self.output = nn.Linear(config.d_model, config.n_tgt_tokens)
         self.output.weight = self.tgt_embedding.tokens.weight
@@ -81,7 +84,7 @@ def _steps_per_second(recipe: Recipe, pairs, seed, seconds):
     numbers = [(words[0].encode(pair.src), words[1].encode(pair.tgt)) for pair in pairs]
     task = Translation(numbers, numbers, n_tokens=recipe.n_tokens, smoothing=recipe.smoothing, seed=seed)
     batches = task.epoch(0)[:10]
-    calls = [_steps(one.train(), task, batches, recipe) for one in (model, Torchs(model))]
+    calls = [_steps(one.train(), task, batches, recipe) for one in (for_training(model), Torchs(model))]
     samples = side_by_side(calls, seconds=seconds, at_most=2000)
     return [1e6 / statistics.median(one) * len(batches) for one in samples]
 

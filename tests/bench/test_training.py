@@ -1,13 +1,19 @@
 """A step beside torch's: the same sizes, the same task, both learning."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from crossattn_ref.bench import training
 from crossattn_ref.tasks.translation import RECIPES, new_translator
 
 
-def test_torchs_transformer_has_the_same_sizes_and_reads_source_and_past_alone():
-    model = new_translator(RECIPES["standard"], (range(37), range(41)), seed=0)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_torchs_transformer_has_the_same_sizes_and_reads_source_and_past_alone(norm):
+    recipe = RECIPES["standard"]
+    recipe = replace(recipe, sizes={**recipe.sizes, "norm": norm})
+    model = new_translator(recipe, (range(37), range(41)), seed=0)
     torch.manual_seed(0)
     theirs = training.Torchs(model).eval()
     count = lambda module: sum(parameter.numel() for parameter in module.parameters())  # noqa: E731 (used twice)
