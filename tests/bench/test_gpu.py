@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from crossattn_ref.bench import gpu, gpu_rows
+from crossattn_ref.bench import backends, gpu, gpu_rows
 from crossattn_ref.bench.gpu_rows import Row
 from crossattn_ref.cost import Shape
 
@@ -138,10 +138,21 @@ def test_ceilings_are_measured_and_exponentials_follow_from_the_clock(cuda, monk
 def test_what_is_copied_is_read_and_written_and_a_product_multiplies_and_adds(cuda, monkeypatch):
     monkeypatch.setattr(gpu, "SIDE", 5)
     monkeypatch.setattr(gpu, "COPIED", 28)
-    monkeypatch.setattr(gpu, "turn", lambda calls, device, record: gpu.Turn(calls[0], 1, "graph"))  # of a second each
+    recorded = []
+
+    def turn(calls, device, record):
+        recorded.append(record)
+        return gpu.Turn(calls[0], 1, "graph")  # of a second each
+
+    monkeypatch.setattr(gpu, "turn", turn)
     measured, _ = gpu.ceilings_of(Pretended("cpu"), samples=1)
     rates = {name: values for name, values in measured.items() if name != "exp_rate"}
     assert rates == {"matrix_rate": [2 * 5**3], "copy_bandwidth": [2 * 28], "read_bandwidth": [28]}
+    assert dict(zip(rates, recorded, strict=True)) == {
+        "matrix_rate": True,
+        "copy_bandwidth": False,
+        "read_bandwidth": True,
+    }
 
 
 def test_the_gpu_is_named_with_what_runs_it(cuda):
@@ -183,6 +194,7 @@ def test_a_gpu_that_has_stopped_ends_the_row_with_a_remedy_and_not_as_a_refusal_
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)
     monkeypatch.setattr(gpu, "ceilings_of", lambda device: ({}, None))
     monkeypatch.setattr(torch.cuda, "synchronize", stopped)
+    monkeypatch.setitem(backends.WAYS, "math", lambda x: pytest.fail("a way was tried on a GPU that has stopped"))
     row = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16, dtype="bfloat16"), ways=("default", "math"))
     with pytest.raises(
         ValueError, match=r"\(CUDA error: an illegal memory access was encountered\): the rows recorded"
