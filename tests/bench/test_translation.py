@@ -8,6 +8,7 @@ import pytest
 from crossattn_ref import records
 from crossattn_ref.__main__ import main
 from crossattn_ref.bench import suites, translation
+from crossattn_ref.data import corpora
 from crossattn_ref.data.translation import splits
 from crossattn_ref.tasks import evaluate
 from crossattn_ref.tasks import translation as task
@@ -126,6 +127,7 @@ def test_a_corpus_is_handed_to_the_part_that_reads_one_and_the_signature_is_prin
     tmp_path, corpus, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(corpora, "_fetched", None)  # nothing is fetched
     trained(tmp_path / "runs", corpus, "text", 0)
     records_folder = tmp_path / "measurements"
     asked = ["bench", "translation", "--part", "multi30k", "--corpus", str(corpus), "--folder", str(records_folder)]
