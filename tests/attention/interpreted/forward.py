@@ -14,6 +14,8 @@ from crossattn_ref.attention.multihead import MultiHeadAttention
 
 CODES = {None: 0, "top-left": 1, "bottom-right": 2}
 LENGTHS = [(1, 1), (1, 300), (17, 64), (64, 128), (65, 31), (113, 203), (128, 127), (129, 129), (239, 1)]
+HEADS = [((2, 2), torch.float32), ((6, 3), torch.float16), ((3, 1), torch.float32)]  # (H, Hkv)
+ALIGNED = [(None, torch.float32), ("top-left", torch.float16), ("bottom-right", torch.float32)]
 pytestmark = pytest.mark.usefixtures("marked")
 
 
@@ -47,8 +49,7 @@ def test_awkward_lengths_give_the_answer_of_the_oracle(lengths, dtype):
     assert_close([fused.attention(*case.sequences)], case)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("heads", [(2, 2), (6, 3), (3, 1)])
+@pytest.mark.parametrize(("heads", "dtype"), HEADS)
 @pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
 @pytest.mark.parametrize("lengths", [(1, 67), (67, 61)])
 def test_lengths_alignments_and_grouped_heads_give_the_answer_of_the_oracle(lengths, causal, heads, dtype):
@@ -64,8 +65,7 @@ def test_heads_may_have_any_width_up_to_256(widths, dtype):
     assert_close([fused.attention(*case.sequences, case.mask)], case)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
+@pytest.mark.parametrize(("causal", "dtype"), ALIGNED)
 def test_any_number_of_splits_gives_the_same_answer(causal, dtype):
     case = make(2, (2, 1), (3, 400), (32, 16), dtype, causal=causal, ends=[389, 130])
     for n_splits in (1, 2, 3, 17):
@@ -90,7 +90,7 @@ def test_a_short_query_over_a_long_memory_is_split_without_being_asked(marked):
 # Properties
 
 
-@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf, 3e38])
+@pytest.mark.parametrize("poison", [math.nan, math.inf, 3e38])
 @pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
 @pytest.mark.parametrize("n_splits", [1, 3])
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")  # NumPy's, about inf
