@@ -196,8 +196,8 @@ def test_a_run_that_has_ended_is_found_again_and_another_recipe_is_refused(train
 
 
 def test_files_that_hold_no_captioner_are_named(tmp_path):
-    tiny = other_task.Recipe(layer=LAYER, stem="patches", n_layers=1, n_parameters=None, n_scenes=5, plan=PLAN, batch=3)
-    other_task.learn(replace(tiny, plan=replace(PLAN, n_steps=1)), folder=tmp_path)
+    tiny = other_task.Recipe(layer=LAYER, stem="patches", n_layers=1, n_parameters=None, n_scenes=5, batch=3)
+    other_task.learn(replace(tiny, plan=replace(tiny.plan, n_steps=1)), folder=tmp_path)
     with pytest.raises(stored.Unreadable, match="holds no captioner: crossattn train captioning"):
         load(tmp_path / "answerer.safetensors")
     with pytest.raises(FileNotFoundError, match=r"captioner\.safetensors does not exist"):
