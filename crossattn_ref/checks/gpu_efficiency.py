@@ -68,10 +68,11 @@ def _any_number(ask, rng):
 
 
 def _split_large(ask, rng):
-    memory = _memory(rng, 6)
-    memory.k *= np.linspace(-300, 300, 6)[rng.permutation(6)][:, None]
-    for n_splits in (2, 3):
-        _split(ask, memory, n_splits)
+    """Let the scores of blocks lie thousands apart, upwards for some queries and downwards for others."""
+    both, up = np.array([1.0, -1.0, 0.5, 0.0])[:, None], np.array([1.0, 0.6, 0.3, 0.0])[:, None]
+    for q, order in ((up, [2000.0, 0.0, -2000.0]), (both, [0.0, 2000.0, -2000.0]), (both, [2000.0, 0.0, 4000.0])):
+        k = np.repeat(np.array(order), 2)[:, None] + normal(rng, 6, 1)
+        _split(ask, splits.Memory(q, k, normal(rng, 6, 3)), 3)
 
 
 def _split_empty(ask, rng):
