@@ -44,7 +44,7 @@ def attention(
     ends, causal = None, 0
     if isinstance(mask, Lengths):
         mask.check(q.shape[0], k.shape[2])
-        ends, causal = mask.keys.to(q.device), CAUSAL[mask.causal]
+        ends, causal = mask.keys.to(q.device).contiguous(), CAUSAL[mask.causal]
     elif mask is not None:
         found = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be Lengths or None, got {found}; chunked.attention and dense.attention take masks")
