@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 ABOUT = """
 The models that come with the course know pictures of 2 to 4 coloured shapes in a grid of 4 x 4, as `crossattn draw`
 draws them, and nothing else. A picture of another size is fitted into a square of 48 x 48 pixels, and a note says so.
@@ -39,8 +41,6 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 def drawn(arguments: argparse.Namespace) -> Iterator[str]:
     """Draw a scene into a file, and say what is in it."""
-    import numpy as np
-
     from crossattn_ref.data import captioning, scenes
     from crossattn_ref.data.pictures import write_picture
 
@@ -63,7 +63,7 @@ def captioned(arguments: argparse.Namespace) -> Iterator[str]:
         rows = _read(cross_weights(trained, image, [words]), trained)  # (1, Nq, Nk)
         width = max(map(len, words))
         for word, row in zip(words, rows[0], strict=False):  # the row behind the last word is that of the end
-            yield f"  {word:{width}}  <- {_place(row)}"
+            yield f"  {word:{width}}  <- {place(row)}"
 
 
 def answered(arguments: argparse.Namespace) -> Iterator[str]:
@@ -77,7 +77,7 @@ def answered(arguments: argparse.Namespace) -> Iterator[str]:
     yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
     if arguments.look:
         reading = Reading(**trained.about.get("reading", {"layer": -1, "head": None}))
-        yield f"  <- {_place(chosen(attention(trained, asked), reading)[0])}"
+        yield f"  <- {place(chosen(attention(trained, asked), reading)[0])}"
 
 
 def _parser(commands, name, what, examples):
@@ -123,6 +123,7 @@ def _read(weights, trained):
     return layer.mean(axis=1) if reading["head"] is None else layer[:, reading["head"]]
 
 
-def _place(row):
+def place(row: np.ndarray) -> str:
+    """Say in which cell the largest of 16 weights lies, and how large it is."""
     cell = int(row.argmax())
     return f"row {cell // 4 + 1}, column {cell % 4 + 1} ({row.max() / row.sum():.0%} of its attention)"
