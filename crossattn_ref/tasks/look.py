@@ -53,14 +53,14 @@ def drawn(arguments: argparse.Namespace) -> Iterator[str]:
 def captioned(arguments: argparse.Namespace) -> Iterator[str]:
     """Write the caption of a picture, and a line for each word with the cell that it looks at, if that is wanted."""
     from crossattn_ref.tasks import captioning
-    from crossattn_ref.tasks.evaluate_captions import cross_weights
+    from crossattn_ref.tasks.evaluate_captions import Reading, chosen, cross_weights
 
     trained = captioning.load(arguments.weights or captioning.SHIPPED)
     image = _picture(arguments.image)
     (words,) = captioning.captions(trained.model, image)
     yield " ".join(words)
     if arguments.look and words:
-        rows = _read(cross_weights(trained, image, [words]), trained)  # (1, Nq, Nk)
+        rows = chosen(cross_weights(trained, image, [words]), _reading(Reading, trained))  # (1, Nq, Nk)
         width = max(map(len, words))
         for word, row in zip(words, rows[0], strict=False):  # the row behind the last word is that of the end
             yield f"  {word:{width}}  <- {place(row)}"
@@ -76,8 +76,7 @@ def answered(arguments: argparse.Namespace) -> Iterator[str]:
     asked = vqa.as_asked(arguments.question, _picture(arguments.image))
     yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
     if arguments.look:
-        reading = Reading(**trained.about.get("reading", {"layer": -1, "head": None}))
-        yield f"  <- {place(chosen(attention(trained, asked), reading)[0])}"
+        yield f"  <- {place(chosen(attention(trained, asked), _reading(Reading, trained))[0])}"
 
 
 def _parser(commands, name, what, examples):
@@ -116,11 +115,9 @@ def _picture(path):
     return image
 
 
-def _read(weights, trained):
-    """Pick the layer and head that pointed best on the development split; of others the last, and the mean."""
-    reading = trained.about.get("reading", {"layer": -1, "head": None})
-    layer = weights[reading["layer"]]
-    return layer.mean(axis=1) if reading["head"] is None else layer[:, reading["head"]]
+def _reading(make, trained):
+    """Take the reading that pointed best on the development split; of a model that tells of none, the mean of all."""
+    return make(**trained.about.get("reading", {"layer": None, "head": None}))
 
 
 def place(row: np.ndarray) -> str:
