@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import crossattn_ref
+from crossattn_ref.data import captioning as scenes
 from crossattn_ref.data import summarization as news
 from crossattn_ref.data import translation as grammar
 from crossattn_ref.data.batches import collate
 from crossattn_ref.decode.sequential import greedy
 from crossattn_ref.models import stored
-from crossattn_ref.tasks import summarization, translation
+from crossattn_ref.tasks import captioning, evaluate_captions, summarization, translation
 
 WEIGHTS = Path(crossattn_ref.__file__).parent / "weights"
 LARGEST = 1_000_000  # bytes
@@ -53,3 +54,12 @@ def test_the_summarizer_copies_names_that_stand_in_no_other_text():
     written = model.summarize([pair.src for pair in pairs])
     assert not any(pair.tgt[1] in model.vocabulary.words for pair in pairs)
     assert np.mean([words[1:2] == [pair.tgt[1]] for words, pair in zip(written, pairs, strict=True)]) > 0.9
+
+
+def test_the_captioner_names_also_what_training_never_showed_together_and_points_at_it():
+    trained = captioning.shipped()
+    reading = evaluate_captions.Reading(**trained.about["reading"])
+    kept = scenes.splits(np.random.default_rng(11), train=0, dev=0, test=60, held_out=60)
+    for split in kept.values():
+        assert evaluate_captions.scores(trained, split)["exact_match"] > 80
+        assert evaluate_captions.pointing(trained, split, reading) > 90

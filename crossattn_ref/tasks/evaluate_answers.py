@@ -23,10 +23,12 @@ from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, Trained, numbered, scores
 class Reading:
     """Which weights are read: a layer, one of its heads or (None) the mean of them, and whose of the words.
 
+    layer None means the mean of all layers and heads.
+
     together means the sum over all words; otherwise it is the question mark alone, which has nothing to ask for itself.
     """
 
-    layer: int
+    layer: int | None
     head: int | None
     together: bool = True
 
@@ -65,6 +67,7 @@ def best_reading(trained: Trained, asked: Questions) -> Reading:
         for head in (None, *range(w.shape[1]))
         for together in (True, False)
     ]
+    readings += [Reading(None, None, together) for together in (True, False)]
     return max(readings, key=lambda reading: _hits(weights, regions, reading).sum())
 
 
@@ -82,7 +85,10 @@ def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
 
 def chosen(weights: list[np.ndarray], reading: Reading) -> np.ndarray:
     """Pick from what attention returns what a reading reads -> (B, Nk)."""
-    layer = weights[reading.layer][:, :, 0 if reading.together else 1]  # (B, H, Nk)
+    rows = [layer[:, :, 0 if reading.together else 1] for layer in weights]  # (B, H, Nk)
+    if reading.layer is None:
+        return np.mean([layer.mean(axis=1) for layer in rows], axis=0)
+    layer = rows[reading.layer]
     return layer.mean(axis=1) if reading.head is None else layer[:, reading.head]
 
 

@@ -4,6 +4,7 @@ Letters: B pictures, H heads, Nq words, Nk patches.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +15,14 @@ from crossattn_ref.data.captioning import Captions, Words
 from crossattn_ref.data.scenes import N_CELLS
 from crossattn_ref.models.images import as_float
 from crossattn_ref.tasks.captioning import AT_ONCE, Trained, captions, numbered
-from crossattn_ref.tasks.evaluate import Reading
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which weights are read: a layer, and one of its heads or (None) the mean of them; layer None: the mean of all."""
+
+    layer: int | None
+    head: int | None
 
 
 def scores(trained: Trained, drawn: Captions) -> dict[str, float]:
@@ -48,22 +56,31 @@ def cross_weights(trained: Trained, images: np.ndarray, words: Sequence[Words]) 
 
 def pointing(trained: Trained, drawn: Captions, reading: Reading) -> float:
     """Compute how many of a hundred words that name something look most at the patch that they name."""
-    weights = _chosen(cross_weights(trained, drawn.images, drawn.words), reading)
+    weights = chosen(cross_weights(trained, drawn.images, drawn.words), reading)
     return 100 * interpret.pointing_game(weights, _regions(drawn, weights.shape[1]))
 
 
 def mass(trained: Trained, drawn: Captions, reading: Reading) -> float:
     """Compute which share of its attention, in percent, a word that names something gives to what it names."""
-    weights = _chosen(cross_weights(trained, drawn.images, drawn.words), reading)
+    weights = chosen(cross_weights(trained, drawn.images, drawn.words), reading)
     return 100 * interpret.attention_mass(weights, _regions(drawn, weights.shape[1]))
 
 
 def best_reading(trained: Trained, drawn: Captions) -> Reading:
-    """Choose the layer and the head (None: the mean of them) that point best: on the development split."""
+    """Choose the layer and the head that point best, or the mean of a layer's heads or of all: on "dev"."""
     weights = cross_weights(trained, drawn.images, drawn.words)
     regions = _regions(drawn, weights[0].shape[2])
     readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
-    return max(readings, key=lambda reading: interpret.pointing_game(_chosen(weights, reading), regions))
+    readings.append(Reading(None, None))
+    return max(readings, key=lambda reading: interpret.pointing_game(chosen(weights, reading), regions))
+
+
+def chosen(weights: Sequence[np.ndarray], reading: Reading) -> np.ndarray:
+    """Pick from what cross_weights returns what a reading reads -> (B, Nq, Nk)."""
+    if reading.layer is None:
+        return np.mean([layer.mean(axis=1) for layer in weights], axis=0)
+    layer = weights[reading.layer]
+    return layer.mean(axis=1) if reading.head is None else layer[:, reading.head]
 
 
 def _compared(written, wanted):
@@ -71,11 +88,6 @@ def _compared(written, wanted):
         "exact_match": 100 * captioning.exact_match(written, wanted),
         "object_f1": 100 * captioning.object_f1(written, wanted),
     }
-
-
-def _chosen(weights, reading):
-    layer = weights[reading.layer]
-    return layer.mean(axis=1) if reading.head is None else layer[:, reading.head]
 
 
 def _regions(drawn, n_rows):

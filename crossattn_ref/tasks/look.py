@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 ABOUT = """
 The models that come with the course know pictures of 2 to 4 coloured shapes in a grid of 4 x 4, as `crossattn draw`
 draws them, and nothing else. A picture of another size is fitted into a square of 48 x 48 pixels, and a note says so.
@@ -39,8 +41,6 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 def drawn(arguments: argparse.Namespace) -> Iterator[str]:
     """Draw a scene into a file, and say what is in it."""
-    import numpy as np
-
     from crossattn_ref.data import captioning, scenes
     from crossattn_ref.data.pictures import write_picture
 
@@ -53,17 +53,17 @@ def drawn(arguments: argparse.Namespace) -> Iterator[str]:
 def captioned(arguments: argparse.Namespace) -> Iterator[str]:
     """Write the caption of a picture, and a line for each word with the cell that it looks at, if that is wanted."""
     from crossattn_ref.tasks import captioning
-    from crossattn_ref.tasks.evaluate_captions import cross_weights
+    from crossattn_ref.tasks.evaluate_captions import Reading, chosen, cross_weights
 
     trained = captioning.load(arguments.weights or captioning.SHIPPED)
     image = _picture(arguments.image)
     (words,) = captioning.captions(trained.model, image)
     yield " ".join(words)
     if arguments.look and words:
-        rows = _read(cross_weights(trained, image, [words]), trained)  # (1, Nq, Nk)
+        rows = chosen(cross_weights(trained, image, [words]), _reading(Reading, trained))  # (1, Nq, Nk)
         width = max(map(len, words))
         for word, row in zip(words, rows[0], strict=False):  # the row behind the last word is that of the end
-            yield f"  {word:{width}}  <- {_place(row)}"
+            yield f"  {word:{width}}  <- {place(row)}"
 
 
 def answered(arguments: argparse.Namespace) -> Iterator[str]:
@@ -76,8 +76,7 @@ def answered(arguments: argparse.Namespace) -> Iterator[str]:
     asked = vqa.as_asked(arguments.question, _picture(arguments.image))
     yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
     if arguments.look:
-        reading = Reading(**trained.about.get("reading", {"layer": -1, "head": None}))
-        yield f"  <- {_place(chosen(attention(trained, asked), reading)[0])}"
+        yield f"  <- {place(chosen(attention(trained, asked), _reading(Reading, trained))[0])}"
 
 
 def _parser(commands, name, what, examples):
@@ -116,13 +115,12 @@ def _picture(path):
     return image
 
 
-def _read(weights, trained):
-    """Pick the layer and head that pointed best on the development split; of others the last, and the mean."""
-    reading = trained.about.get("reading", {"layer": -1, "head": None})
-    layer = weights[reading["layer"]]
-    return layer.mean(axis=1) if reading["head"] is None else layer[:, reading["head"]]
+def _reading(make, trained):
+    """Take the reading that pointed best on the development split; of a model that tells of none, the mean of all."""
+    return make(**trained.about.get("reading", {"layer": None, "head": None}))
 
 
-def _place(row):
+def place(row: np.ndarray) -> str:
+    """Say in which cell the largest of 16 weights lies, and how large it is."""
     cell = int(row.argmax())
     return f"row {cell // 4 + 1}, column {cell % 4 + 1} ({row.max() / row.sum():.0%} of its attention)"

@@ -27,7 +27,7 @@ from crossattn_ref.tasks.captioning import (
     rivals,
     splits,
 )
-from crossattn_ref.tasks.evaluate import Reading
+from crossattn_ref.tasks.evaluate_captions import Reading
 from tests.data.seer import caption as said
 from tests.data.seer import see
 
@@ -242,7 +242,9 @@ def test_pointing_counts_the_words_that_look_at_what_they_name():
     assert evaluate_captions.pointing(trained, drawn, Reading(1, 1)) == pytest.approx(100 * 5 / 6)
     assert evaluate_captions.pointing(trained, drawn, Reading(0, 0)) == 0
     assert evaluate_captions.mass(trained, drawn, Reading(1, 1)) == pytest.approx(100 * (5 * 0.8 + 0.2 / 15) / 6)
+    all_layers = evaluate_captions.mass(trained, drawn, Reading(None, None))
     mean = evaluate_captions.mass(trained, drawn, Reading(1, None))
+    assert all_layers == pytest.approx((mean + 100 / 16) / 2)
     assert mean == pytest.approx((evaluate_captions.mass(trained, drawn, Reading(1, 1)) + 100 / 16) / 2)
 
 

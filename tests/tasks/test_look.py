@@ -8,7 +8,7 @@ from PIL import Image
 
 from crossattn_ref.__main__ import main
 from crossattn_ref.data.programs import ANSWERS
-from crossattn_ref.tasks import captioning, vqa
+from crossattn_ref.tasks import captioning, look, vqa
 from tests.data.seer import caption as said
 from tests.data.seer import see
 
@@ -106,3 +106,10 @@ def test_what_can_not_be_done_is_said_in_a_line(scene, runs, tmp_path, capsys):
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert line.startswith(f"crossattn {arguments[0]}: ")
         assert message in line
+
+
+def test_cells_are_told_by_rows_and_columns_that_count_from_one():
+    weights = np.full(16, 0.05 / 15)
+    weights[9] = 0.95
+    assert look.place(weights) == "row 3, column 2 (95% of its attention)"
+    assert look.place(2 * weights) == look.place(weights)  # words together look twice as much, and at the same place

@@ -242,7 +242,7 @@ def test_before_blank_pictures_the_answer_depends_on_the_words_alone(trained, as
 
 
 class Pointer(torch.nn.Module):
-    """Looks, in head 1 of layer 1, with the first word at cell 9 and with all others at cell 3; else everywhere alike.
+    """Looks, in head 1 of layer 1, with the first word at cell 9, the mark at 3, others at 5; else everywhere alike.
 
     The padding looks at cell 0, and loudly.
     """
@@ -253,7 +253,8 @@ class Pointer(torch.nn.Module):
 
     def weights(self, images, words, lengths):
         told = torch.zeros(len(words), 2, words.shape[1], 16)
-        told[:, 1, 1:, 3] = 0.1
+        told[:, 1, 1:, 5] = 0.1
+        told[:, 1][words == VOCABULARY.number("?")] = 0.1 * torch.eye(16)[3]
         told[:, 1, 0, 9] = 1.0
         told[:, 0] = 1 / 16
         told[(words == 0)[:, None, :].expand(-1, 2, -1)] = torch.eye(16)[0] * 100
