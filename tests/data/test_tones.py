@@ -64,6 +64,9 @@ def test_in_noise_the_frames_of_a_key_are_still_louder_than_the_pauses():
         for first, behind in spans:
             row[first:behind] = True
     assert loud[inside].mean() > loud[~inside].mean() + 1
+    assert loud[~inside].min() > 0
+    silent = tones.calls(np.random.default_rng(5), 30, noise=0.0).spectrograms.max(axis=1)
+    assert silent[:, 0].max() == 0
 
 
 def test_the_same_seed_gives_the_same_calls_and_another_one_others():
