@@ -2,7 +2,7 @@
 
 Every known mistake and every other right way of each exercise is examined with every seed, and some of the answers
 that make two mistakes at once. Mistakes that were declared alike count once. Cases are the exercises that run on NumPy
-alone, and those that need torch.
+alone, those that need torch, and kernels in Triton's interpreter.
 
 A seed of an exercise takes a second or so of one core. What was found is kept under _build until the check of that
 exercise changes, so that a measurement that was interrupted goes on where it stopped.
@@ -47,10 +47,11 @@ from crossattn_ref.checks import (  # modules that load when asked for stand her
     translation,  # noqa: F401
     vqa,  # noqa: F401
 )
-from crossattn_ref.checks.table import find, module_of
+from crossattn_ref.checks.table import NEEDS, find, module_of
 
 PACKAGES = ("numpy", "torch")
-SEEDS = tuple(range(100))
+SEEDS = {"numpy": range(100), "torch": range(100), "kernel": range(3)}  # the interpreter takes minutes for a seed
+TABLE = "crossattn_ref/checks/table.py"  # changes with every new exercise, and with it nothing of those that were there
 
 
 def hardware() -> dict[str, int]:
@@ -59,7 +60,7 @@ def hardware() -> dict[str, int]:
 
 
 def measure(
-    case: str | None = None, *, names: Sequence[str] = (), seeds: Sequence[int] = SEEDS, folder: Path | None = None
+    case: str | None = None, *, names: Sequence[str] = (), seeds: Sequence[int] = (), folder: Path | None = None
 ) -> Iterator[Measurement]:
     """Examine everything, or the exercises of one case, with every seed, on all cores; one sample for each seed.
 
@@ -69,17 +70,17 @@ def measure(
     folder = records.ROOT / "_build" / "grader" if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(cores(), initializer=_one_thread) as pool:
-        for one in ("numpy", "torch"):
-            chosen = [name for name in names if _runs_on(find(name)) == one]
+        for one, usual in SEEDS.items():
+            chosen = [name for name in names if _runs_on(name) == one]
             if chosen and case in (None, one):
-                yield from _case(pool, one, chosen, seeds, folder)
+                yield from _case(pool, one, chosen, seeds or usual, folder)
 
 
-def _runs_on(exercise):
-    return "torch" if exercise.wanted == "tensor" or "torch" in exercise.needs else "numpy"
+def _runs_on(name):
+    return "kernel" if name in NEEDS else "torch" if find(name).wanted == "tensor" else "numpy"
 
 
-PARTS = {case: partial(measure, case) for case in ("numpy", "torch")}
+PARTS = {case: partial(measure, case) for case in SEEDS}
 
 
 def distinct(name: str) -> int:
@@ -99,7 +100,8 @@ def _case(pool, case, names, seeds, folder):
 
 def _place(name, folder):
     """Say where the findings on an exercise lie: another place for every change of what they rest on."""
-    code = records.code_of(records.files_of("crossattn_ref.bench.rates", module_of(name)))
+    files = records.files_of("crossattn_ref.bench.rates", module_of(name))
+    code = records.code_of(file for file in files if file != TABLE)
     return folder / f"{name.replace('/', '-')}-{code[:12]}.json"
 
 

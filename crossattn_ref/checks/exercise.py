@@ -42,8 +42,7 @@ class Exercise:
 
     plain is the formula in the dtype of its inputs: run in float32 it tells how much rounding must be forgiven
     (in float16, where a question is put in half precision).
-    local puts an answer behind the operations of a Subject in this process; wanted is what an answer returns, and
-    needs names the packages, beside NumPy, that it cannot run without although it returns no tensors.
+    local puts an answer behind the operations of a Subject in this process; wanted is what an answer returns.
     observe turns an answer's raw result into what counts, where many results are right. compositions yields
     mistakes made of two others; they are tried only when no single one explains an answer.
     """
@@ -57,7 +56,6 @@ class Exercise:
     compositions: Callable[[], Iterable[Misconception]] = tuple
     local: Callable[[Callable], Subject] = LocalSubject
     wanted: str = "array"
-    needs: tuple[str, ...] = ()
 
 
 class Ask:

@@ -102,7 +102,6 @@ EXERCISES = {
         reference=kernels.right,
         plain=kernels.right,
         observe=_observed,
-        needs=("torch", "triton"),
         properties=(
             Property("tiles that fit", 2, _whole_tiles),
             Property("lengths that are no multiple of a tile", 3, _ragged_tiles),

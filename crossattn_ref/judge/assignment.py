@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossattn_ref.checks.table import find
+from crossattn_ref.checks.table import NEEDS, find
 
 _MULTIHEAD = tuple(f"attention/{name}.py" for name in ("__init__", "inputs", "dense", "multihead"))
 _BLOCKS = (*_MULTIHEAD, "models/__init__.py", "models/blocks.py", "models/past.py")
@@ -77,10 +77,9 @@ def read(path: Path) -> Notebook:
 
 def libraries_of(*exercises: str) -> tuple[str, ...]:
     """Name the libraries that answers to some exercises find, NumPy first."""
-    asked = [find(name) for name in exercises]
-    if any(exercise.wanted == "tensor" for exercise in asked):
+    if any(find(name).wanted == "tensor" for name in exercises):
         return ("numpy", "torch", "jaxtyping")
-    return ("numpy", *dict.fromkeys(name for exercise in asked for name in exercise.needs))
+    return ("numpy", *dict.fromkeys(package for name in exercises for package in NEEDS.get(name, ())))
 
 
 def _borrower(cells, checks):

@@ -13,7 +13,7 @@ import pytest
 from crossattn_ref.bench import judge_agreement
 from crossattn_ref.checks import examine, exercises, reference
 from crossattn_ref.checks.exercise import examine as examine_subject
-from crossattn_ref.checks.table import find
+from crossattn_ref.checks.table import NEEDS, find
 from crossattn_ref.judge import assignment, sandbox, verdict
 from crossattn_ref.judge.assignment import CheckCell, Notebook
 from crossattn_ref.judge.remote import RemoteSubject
@@ -116,7 +116,7 @@ OTHERS = {"array": 5, "tensor": 5, "kernel": 1}  # and of how many beside the ri
 
 def kind(name):
     """Say what an answer works with; a kernel takes seconds where an array takes a moment."""
-    return "kernel" if find(name).needs else find(name).wanted
+    return "kernel" if name in NEEDS else "tensor" if find(name).wanted == "tensor" else "array"
 
 
 def fickle(subject, questions):
