@@ -23,7 +23,7 @@ help:
 	@echo 'make serve      show the book at http://localhost:$(PORT) (another port: make serve PORT=8001)'
 	@echo 'make exercises  generate exercises/ from solutions/'
 	@echo 'make book       build the book into _build/html'
-	@echo 'make check      the fast tests: lint, layers, units (under a minute)'
+	@echo 'make check      the fast tests: lint, layers, units (a minute or two)'
 	@echo 'make test       every test: check, exercises, grading, book, browser'
 	@echo 'make bench SUITE=multihead  measure a suite again and record it; without SUITE: list the suites'
 	@echo 'make clean      remove _build and the caches; .venv stays'
