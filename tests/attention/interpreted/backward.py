@@ -1,5 +1,6 @@
 """The backward kernels and the torch op in Triton's interpreter; test_fused.py runs this file in its own process."""
 
+import inspect
 import math
 
 import pytest

@@ -163,7 +163,7 @@ if channel:
             try: attend(1, 2, 3, 4, 5, 6, 7)
             except Exception as error: return not any(name in str(error) for name in {_OPERATORS})
             return True
-        """}, against="errors in their own words", earns=1 / 6, evidence=lambda outcome: outcome.points > 0.5),
+        """}, against="errors in their own words", evidence=lambda outcome: outcome.points > 0.5),
     attack("a learner's test that never stops asking", "own", "the judge computes for ever", cells={"symmetry_test": """
         import os
         def symmetry_test(attend, rng):
@@ -175,9 +175,10 @@ if channel:
            cells={"symmetry_test": """
         import os
         def symmetry_test(attend, rng):
-            if not os.path.exists("/tmp/asked"): out = attend(np.ones((500, 60)), np.ones((500, 60)), np.ones((500, 60)))
-            open("/tmp/asked", "w").close()
-            print(f"was given {out.shape}")
+            if not os.path.exists("/tmp/asked"):
+                out = attend(np.ones((500, 60)), np.ones((500, 60)), np.ones((500, 60)))
+                open("/tmp/asked", "w").write(f"was given {out.shape}")
+            print(open("/tmp/asked").read())
         """}, evidence=says("was given (500, 60)"), against="questions of any size"),
     attack("answers left in /tmp by an accomplice", "own", "somebody else's answer", """
         import os
