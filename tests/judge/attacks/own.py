@@ -173,12 +173,12 @@ if channel:
         """}, evidence=says("asked 2500 times"), against="questions without end", human=True),
     attack("a learner's test that asks for a product of millions", "own", "the judge's memory and time",
            cells={"symmetry_test": """
-        import os
+        from pathlib import Path
         def symmetry_test(attend, rng):
-            if not os.path.exists("/tmp/asked"):
-                out = attend(np.ones((500, 60)), np.ones((500, 60)), np.ones((500, 60)))
-                open("/tmp/asked", "w").write(f"was given {out.shape}")
-            print(open("/tmp/asked").read())
+            asked = Path("/tmp/asked")
+            if not asked.exists():
+                asked.write_text(f"was given {attend(np.ones((500, 60)), np.ones((500, 60)), np.ones((500, 60))).shape}")
+            raise ValueError(asked.read_text())
         """}, evidence=says("was given (500, 60)"), against="questions of any size"),
     attack("answers left in /tmp by an accomplice", "own", "somebody else's answer", """
         import os
