@@ -77,7 +77,8 @@ def test_no_two_mistakes_are_taken_for_each_other_unless_declared_alike(name):
     group = {m.name: m.alike or m.name for m in misconceptions(name)}
     for mistake in misconceptions(name):
         found = [_groups(group, _report(name, mistake.name, seed)) for seed in SEEDS]
-        own, beside = {group[mistake.name]}, set.intersection(*found) - {group[mistake.name]}
+        own = {group[mistake.name]}
+        beside = set.intersection(*found) - own
         for seed in MORE:
             beside = beside and beside & _groups(group, _report(name, mistake.name, seed))
         assert not beside
