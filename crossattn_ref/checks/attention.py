@@ -204,6 +204,7 @@ EXERCISES = {
             Property("right without writing into the scores", 1, _softmax_input_kept),
         ),
         misconceptions=softmax.MISTAKES,
+        compositions=softmax.composed,
         alternatives=softmax.ALTERNATIVES,
     ),
     "attention": Exercise(

@@ -102,6 +102,15 @@ def _flat(ask, rng):
 def _number(ask, rng):
     for n in (1, 3, 5, 7):
         _results(ask, _cases(rng, 9, 1.0, _between(n, n)), output=False)
+    _results(ask, _uneven(rng), output=False)
+
+
+def _uneven(rng):
+    """Draw until the mean of the queries' own errors, too, would keep the budget with another number of keys."""
+    while True:
+        case = _cases(rng, 9, 1.0, _between(2, 6))
+        if wrong.error_budget(**case)[0] != wrong.error_budget(**case, measure=wrong.over_queries)[0]:
+            return case
 
 
 def _output(ask, rng):

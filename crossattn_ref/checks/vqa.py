@@ -78,8 +78,10 @@ def _prior_new_kind(ask, rng):
 
 
 def _prior_ties(ask, rng):
-    for _ in range(3):
+    """Let the alphabet's order and its reverse be wrong once each: drawn alone, they could be right every time."""
+    for backwards in (True, False):
         answers = rng.permutation(ANSWERS["colour"]).tolist()
+        answers[:2] = sorted(answers[:2], reverse=backwards)
         train = tuple(("colour", answer) for answer in (*answers[:3], answers[1], answers[0], answers[3]))
         test = tuple(("colour", answer) for answer in np.repeat(answers, [1, 2, 4, 7]).tolist())
         _prior(ask, {"train": train, "test": test})

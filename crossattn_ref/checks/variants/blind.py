@@ -60,6 +60,10 @@ def next_ones(src, lengths):
     return np.roll(src, -1, axis=0), np.roll(lengths, -1)
 
 
+def ones_before(src, lengths):
+    return np.roll(src, 1, axis=0), np.roll(lengths, 1)
+
+
 def real(targets):
     return targets != PAD
 
@@ -101,7 +105,7 @@ STAGES = staged(
          "A model has never seen such a source. Whose words does the statement ask you to show?"),
         ("source of length 0", lambda src, lengths: (src, 0 * lengths), "when every source is empty",
          "A model has never seen an empty source. Whose words does the statement ask you to show?"),
-        ("previous one", lambda src, lengths: (np.roll(src, 1, axis=0), np.roll(lengths, 1)),
+        ("previous one", ones_before,
          "with the source of the sentence before", "Whose source was asked for: the next one's, or the one's before?"),
         ("one source for all", lambda src, lengths: (np.repeat(src[:1], len(src), axis=0),
          np.repeat(lengths[:1], len(src))), "with the first sentence's source for all",

@@ -137,6 +137,12 @@ def _places_from_the_end(x):
     return x + PLACES[x.shape[1] - 1 :: -1]
 
 
+def _largest_of_the_batch(src, lengths, tgt):
+    """Divide all logits by the largest there is: another number in other company, and the same words all the same."""
+    logits = translate(src, lengths, tgt)
+    return logits / np.abs(logits).max()
+
+
 def _sorted_by_length(src, lengths, tgt):
     """Sort the sentences by length, as packed sequences need it, and forget to sort them back."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
@@ -160,4 +166,5 @@ WRONG = {
     "places that number the sentences": partial(translate, enter=_places_in_the_batch),
     "places counted from the end of the padding": partial(translate, enter=_places_from_the_end),
     "sentences sorted by length, and never back": _sorted_by_length,
+    "logits divided by the largest of the batch": _largest_of_the_batch,
 }  # fmt: skip
