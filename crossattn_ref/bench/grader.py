@@ -20,32 +20,11 @@ import tqdm
 from crossattn_ref import records
 from crossattn_ref.bench.measure import Measurement, cores
 from crossattn_ref.bench.rates import Rates, rates
-from crossattn_ref.checks import (  # modules that load when asked for stand here, so that their change ages a record
+from crossattn_ref.checks import (
     alternatives,
-    attention,  # noqa: F401
-    bridges,  # noqa: F401
-    captioning,  # noqa: F401
-    cost,  # noqa: F401
-    cross_attention,  # noqa: F401
-    cross_attention_layer,  # noqa: F401
-    decoder_layer,  # noqa: F401
-    decoding,  # noqa: F401
-    encode_decode,  # noqa: F401
-    encoder,  # noqa: F401
-    encoder_layer,  # noqa: F401
+    every,  # noqa: F401  so that a change of a module that loads when asked for ages the record
     exercises,
-    gpu_efficiency,  # noqa: F401
-    heads,  # noqa: F401
-    kernel,  # noqa: F401
-    latent_resampler,  # noqa: F401
-    long_memories,  # noqa: F401
-    masks,  # noqa: F401
     misconceptions,
-    multihead,  # noqa: F401
-    online_softmax,  # noqa: F401
-    summarization,  # noqa: F401
-    translation,  # noqa: F401
-    vqa,  # noqa: F401
 )
 from crossattn_ref.checks.table import NEEDS, find, module_of
 

@@ -10,7 +10,7 @@ from crossattn_ref.checks.compare import Violation, form, insist
 from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
 from crossattn_ref.checks.variants import attention as wrong
-from crossattn_ref.checks.variants import gradients, reverse, softmax, symmetry
+from crossattn_ref.checks.variants import gradients, reverse, softmax, softmax_pairs, symmetry
 
 
 def _stress(rng, rows, columns, step):
@@ -204,7 +204,7 @@ EXERCISES = {
             Property("right without writing into the scores", 1, _softmax_input_kept),
         ),
         misconceptions=softmax.MISTAKES,
-        compositions=softmax.composed,
+        compositions=softmax_pairs.composed,
         alternatives=softmax.ALTERNATIVES,
     ),
     "attention": Exercise(

@@ -136,22 +136,6 @@ MISTAKES = tuple(
 )  # fmt: skip
 
 
-def composed():
-    """Make the mistakes of beginners who sum over what is not the row, and take no largest score off either."""
-    by_name = {mistake.name: mistake for mistake in MISTAKES}
-    second = by_name["no max subtraction"]
-    for name, wrong in (
-        ("over the rows", partial(naive, axis=-2)),
-        ("over the first axis", partial(naive, axis=0)),
-        ("axis 1 hard-coded", partial(naive, axis=1)),
-        ("over everything", partial(naive, axis=None)),
-        ("no keepdims", lambda x: np.exp(x) / np.exp(x).sum(axis=-1)),
-    ):
-        first = by_name[name]
-        symptom, hint = f"{first.symptom}, and {second.symptom}", f"{first.hint} And: {second.hint}"
-        yield Misconception(f"{name}, {second.name}", quiet(wrong), symptom, hint)
-
-
 def _by_logarithm(x):
     top = x.max(axis=-1, keepdims=True)
     return np.exp(x - (top + np.log(np.exp(x - top).sum(axis=-1, keepdims=True))))

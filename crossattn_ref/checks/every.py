@@ -1,0 +1,26 @@
+"""Every module that the table loads when asked for: a record that rests on them ages with each of them."""
+
+from crossattn_ref.checks import (  # noqa: F401
+    attention,
+    bridges,
+    captioning,
+    cost,
+    cross_attention,
+    cross_attention_layer,
+    decoder_layer,
+    decoding,
+    encode_decode,
+    encoder,
+    encoder_layer,
+    gpu_efficiency,
+    heads,
+    kernel,
+    latent_resampler,
+    long_memories,
+    masks,
+    multihead,
+    online_softmax,
+    summarization,
+    translation,
+    vqa,
+)
