@@ -9,12 +9,12 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import statistics
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from crossattn_ref.files import write_whole
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
@@ -86,7 +86,7 @@ def replace(records: Iterable[Record], folder: Path = FOLDER, *, whole: bool = F
         current = {(record.case, record.metric): record for record in kept}
         current |= {(record.case, record.metric): record for record in records if record.suite == suite}
         lines = [json.dumps(dataclasses.asdict(record), ensure_ascii=False) for record in current.values()]
-        _write(_path(suite, folder), "\n".join(lines) + "\n")
+        write_whole(_path(suite, folder), "\n".join(lines) + "\n")
 
 
 def files_of(*modules: str, root: Path = ROOT) -> list[str]:
@@ -128,14 +128,6 @@ def _parsed(line, path, number):
         return Record(**json.loads(line))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path.name}, line {number}: {error}") from error
-
-
-def _write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", newline="\n", delete=False) as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)
-    os.replace(file.name, path)  # noqa: PTH105 (named for what it does: one step, also where path exists)
 
 
 def _files(module, root):

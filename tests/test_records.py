@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,13 +72,13 @@ def test_a_whole_suite_drops_the_records_of_cases_that_are_gone(tmp_path):
 def test_a_file_is_replaced_in_one_step_and_nothing_is_left_beside_it(tmp_path, monkeypatch):
     replace([record()], tmp_path)
     seen = []
-    real = records.os.replace
+    real = Path.replace
 
     def watched(source, target):
         seen.append(read("made-up", tmp_path))
-        real(source, target)
+        return real(source, target)
 
-    monkeypatch.setattr(records.os, "replace", watched)
+    monkeypatch.setattr(Path, "replace", watched)
     replace([record(value=7.0, samples=[7.0])], tmp_path)
     assert seen == [[record()]]
     assert [path.name for path in tmp_path.iterdir()] == ["made-up.jsonl"]

@@ -27,6 +27,7 @@ from crossattn_ref.checks import (
     misconceptions,
 )
 from crossattn_ref.checks.table import NEEDS, find, module_of
+from crossattn_ref.files import write_whole
 
 PACKAGES = ("numpy", "torch")
 SEEDS = {"numpy": range(100), "torch": range(100), "kernel": range(3)}  # the interpreter takes minutes for a seed
@@ -90,9 +91,7 @@ def _read(path):
 
 
 def _write(path, found):
-    partial_ = path.with_suffix(".part")
-    partial_.write_text(json.dumps({seed: dataclasses.asdict(shown) for seed, shown in found.items()}), "utf-8")
-    partial_.replace(path)
+    write_whole(path, json.dumps({seed: dataclasses.asdict(shown) for seed, shown in found.items()}))
 
 
 def _examined(one):

@@ -27,6 +27,7 @@ from crossattn_ref.bench.bugs import BUGS, Bug, Setup
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.data import digits
 from crossattn_ref.data.vocabulary import BOS, EOS, PAD, SPECIAL
+from crossattn_ref.files import write_whole
 from crossattn_ref.models.translation import Translator, TranslatorConfig
 
 PACKAGES = ("torch",)
@@ -175,8 +176,5 @@ def _kept(bug, seed, steps, folder):
     path = folder / f"{bug.name}-{seed}.json"
     if not path.exists():
         outcome = run(bug, seed, steps=steps)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(dataclasses.asdict(outcome)), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(dataclasses.asdict(outcome)))
     return Outcome(**json.loads(path.read_text("utf-8")))

@@ -4,8 +4,6 @@ A tensor that stands in a model under two names (a tied embedding) is written on
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from crossattn_ref.files import write_whole
+
 
 class Unreadable(ValueError):
     """A file that is damaged, or not what was asked for; the message names it and says what to do."""
@@ -21,7 +21,7 @@ class Unreadable(ValueError):
 
 def write(model: nn.Module, path: Path, about: Mapping) -> None:
     """Write a model's weights and what there is to say about them (anything JSON knows) into a file, in one step."""
-    replace(path, save(weights_of(model), metadata={"about": json.dumps(about, ensure_ascii=False)}))
+    write_whole(path, save(weights_of(model), metadata={"about": json.dumps(about, ensure_ascii=False)}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -74,15 +74,3 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
             seen.add(weight.data_ptr())
             found[name] = weight
     return found
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: who reads meanwhile, or after a crash, finds the old or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    os.replace(file.name, path)  # noqa: PTH105 (named for what it does: one step, also where path exists)

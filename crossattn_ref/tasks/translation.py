@@ -19,6 +19,7 @@ from crossattn_ref.data.batches import bucketed, collate
 from crossattn_ref.data.subwords import Subwords
 from crossattn_ref.data.translation import Pair
 from crossattn_ref.data.vocabulary import Vocabulary
+from crossattn_ref.files import write_whole
 from crossattn_ref.models import stored
 from crossattn_ref.models.translation import Translator, TranslatorConfig
 from crossattn_ref.train.history import History
@@ -287,7 +288,7 @@ def _words(splits, recipe, folder):
         return _read_words(path)
     words = words_of(splits["train"], recipe.n_subwords)
     if path:
-        stored.replace(path, json.dumps([side.as_json() for side in words], ensure_ascii=False).encode())
+        write_whole(path, json.dumps([side.as_json() for side in words], ensure_ascii=False))
     return words
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from crossattn_ref.models.stored import Unreadable, replace
+from crossattn_ref.files import write_whole
+from crossattn_ref.models.stored import Unreadable
 
 _FIRST_LINE = b"crossattn checkpoint 1\n"
 
@@ -22,7 +23,7 @@ def write(path: Path, state: Mapping, about: Mapping) -> None:
     buffer = io.BytesIO()
     torch.save({"state": dict(state), "about": json.dumps(about)}, buffer)
     content = buffer.getvalue()
-    replace(path, _FIRST_LINE + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    write_whole(path, _FIRST_LINE + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
 def read(path: Path, about: Mapping) -> dict:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from crossattn_ref.files import write_whole
 from crossattn_ref.models import stored
 from crossattn_ref.train import checkpoint
 from crossattn_ref.train.history import History
@@ -219,7 +220,7 @@ class _Run:
             self.saved = now
             checkpoint.write(self.folder / "last.ckpt", self.state(), self.about)
             lines = "".join(json.dumps(row) + "\n" for row in self.history.rows)
-            stored.replace(self.folder / "history.jsonl", lines.encode())
+            write_whole(self.folder / "history.jsonl", lines)
 
     def state(self):
         """Return all it takes to go on."""

@@ -68,16 +68,3 @@ def test_an_average_is_that_of_every_number():
         stored.average([])
     with pytest.raises(ValueError, match="weights of one model"):
         stored.average([several[0], {"other": torch.ones(1)}])
-
-
-def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    stored.replace(path, b"old")
-
-    def crash(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr("os.fsync", crash)
-    with pytest.raises(OSError, match="no space left"):
-        stored.replace(path, b"new")
-    assert path.read_bytes() == b"old"
