@@ -99,7 +99,7 @@ class RemoteSubject:
         for _ in range(ASKS):
             if not (isinstance(reply, dict) and "ask" in reply):
                 return reply
-            answer = _answered(target, reply["ask"], tensors=self._tensors)
+            answer = _answered(target, reply["ask"], reply.get("named", {}), tensors=self._tensors)
             try:
                 reply = self._exchange(answer)
             except ValueError as error:
@@ -170,40 +170,48 @@ def _stopped(reason):
     return Outcome(error=Raised("Stopped", f"its process stopped: {reason}"))
 
 
-def _answered(target: Callable, args: object, *, tensors: bool) -> dict:
+def _answered(target: Callable, args: object, named: object, *, tensors: bool) -> dict:
     """Call what a learner's test tests, on arrays that are not too large to be computed with.
 
     Of an error only the kind travels: its words may name the function, and a test must not tell operators by name.
     """
     said = []
-    if problem := _unfit(args):
+    if problem := _unfit(args, named):
         return {"error": ["ValueError", problem], "said": ""}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = lambda message, category, *_: said.append(f"{category.__name__}: {message}\n")
-            value = _with_tensors(target, args) if tensors else target(*args)
+            value = _with_tensors(target, args, named) if tensors else target(*args, **named)
         return {"value": value, "said": "".join(said)}
     except Exception as error:  # noqa: BLE001 a test may call with anything; it gets the error as its own
         return {"error": [type(error).__name__, UNSAID], "said": "".join(said)}
 
 
-def _unfit(args):
+def _unfit(args, named):
     """Say why arguments are not such that anything of ours is called with them; None where they are."""
-    if not isinstance(args, tuple):
+    if not (isinstance(args, tuple) and isinstance(named, dict)):
         return "give it arrays"
-    for arg in args:
-        if not isinstance(arg, PLAIN):
-            return "give it arrays"
-        if isinstance(arg, np.ndarray) and math.prod([size or 1 for size in arg.shape]) > ELEMENTS:
-            return f"give it arrays of at most {ELEMENTS} numbers"
-    return None
+    most = max(map(_count, (*args, *named.values())), default=0)
+    if most == math.inf:
+        return "give it arrays"
+    return f"give it arrays of at most {ELEMENTS} numbers" if most > ELEMENTS else None
 
 
-def _with_tensors(target, args):
+def _count(arg):
+    """Count the numbers of an argument, also of one that is a list; inf where it holds anything else."""
+    if isinstance(arg, list | tuple):
+        return 1 + sum(map(_count, arg))
+    return math.prod([size or 1 for size in np.shape(arg)]) if isinstance(arg, PLAIN) else math.inf
+
+
+def _with_tensors(target, args, named):
     import torch
 
-    out = target(*(torch.from_numpy(arg) if isinstance(arg, np.ndarray) else arg for arg in args))
+    def given(arg):
+        return torch.from_numpy(arg) if isinstance(arg, np.ndarray) else arg
+
+    out = target(*map(given, args), **{name: given(arg) for name, arg in named.items()})
     return out.detach().cpu().numpy() if isinstance(out, torch.Tensor) else out
 
 

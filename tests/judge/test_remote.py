@@ -262,8 +262,9 @@ def test_its_errors_come_back_by_their_kind_and_never_in_words_that_name_it():
         (np.zeros((10**7, 0)),),  # holds nothing, and a loop over its rows would never end
         (np.zeros((0, 10**7)), np.zeros((0, 10**7))),
         (np.zeros((200, 1, 101)),),
-        ([1, 2],),
-        ((1, 2),),
+        ([0.0] * (remote.ELEMENTS + 1),),
+        ([np.zeros((100, 100))] * 3,),
+        ([[[{"a": 1}]]],),
         ({"a": 1},),
         [np.eye(2)],
         "text",
@@ -279,6 +280,36 @@ def test_arguments_that_nothing_of_ours_should_be_called_with_are_refused(questi
         (told,) = subject.call(1).value
     assert "ValueError" in told
     assert not called
+
+
+@pytest.mark.parametrize("named", [{"x": np.zeros(remote.ELEMENTS + 1)}, {"x": {"y": 1}}, [np.eye(2)], None], ids=repr)
+def test_nor_are_they_by_name(named):
+    def worker(channel):
+        channel.receive()
+        channel.send(READY)
+        channel.receive()
+        channel.send({"ask": (), "named": named})
+        channel.send(plain(str(channel.receive()["error"])))
+
+    called = []
+    with talking_to(worker) as subject:
+        assert "ValueError" in subject.probe(lambda **named: called.append(named), 0).value
+    assert not called
+
+
+def test_arguments_may_be_lists_and_have_names_as_in_a_notebook():
+    def worker(channel):
+        channel.receive()
+        channel.send(READY)
+        channel.receive()
+        channel.send({"ask": ([[1, 2], [3, 4]],), "named": {"columns": [0, np.int64(1)], "times": 5}})
+        channel.send(plain(channel.receive()["value"]))
+
+    def target(rows, *, times, columns):
+        return times * np.asarray(rows)[:, columns[::-1]]
+
+    with talking_to(worker) as subject:
+        np.testing.assert_array_equal(subject.probe(target, 0).value, [[10, 5], [20, 15]])
 
 
 def test_shapes_that_need_gigabytes_are_a_memory_error_for_the_test_alone():

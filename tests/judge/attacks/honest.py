@@ -37,6 +37,7 @@ HONEST = {
     "a cell that is timed": honest(after="%%time\ny = softmax(np.ones((2, 2)))"),
     "a shell line": honest(after="!pip install einops\n%matplotlib inline\nfiles = !ls"),
     "float32": {"softmax": SOFTMAX.replace("x - x.max", "x.astype(np.float32) - x.astype(np.float32).max"), "symmetry_test": SYMMETRY},
+    "arrays handed over by name": honest(symmetry_test=SYMMETRY.replace("attend(q, k, v)", "attend(v=v, k=k, q=q)")),
     "slow but right": honest("sum(range(10**6))"),
     "one row after the other": {"symmetry_test": SYMMETRY, "softmax": """
 def softmax(x):

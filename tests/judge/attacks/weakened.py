@@ -56,9 +56,9 @@ def _patient(self, deadline):
     self.sock.settimeout(10)
 
 
-def _in_its_own_words(target, args, *, tensors):
+def _in_its_own_words(target, args, named, *, tensors):
     try:
-        return {"value": target(*args), "said": ""}
+        return {"value": target(*args, **named), "said": ""}
     except Exception as error:  # noqa: BLE001 as the judge does
         return {"error": [type(error).__name__, str(error)], "said": ""}
 
