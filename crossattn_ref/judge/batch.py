@@ -19,7 +19,7 @@ from crossattn_ref.judge.sandbox import NoSandbox, missing
 from crossattn_ref.judge.staging import BadCourse, stage, students
 from crossattn_ref.judge.triage import Submission
 
-_UNGRADED = ("missing", "refused")
+_UNGRADED = ("missing", "misplaced", "refused")
 
 
 @dataclass(frozen=True)
