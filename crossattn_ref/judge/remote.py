@@ -25,6 +25,8 @@ class RemoteSubject:
     """An answer behind a channel. Once the other side breaks off, every further question is answered with the reason.
 
     problem says why there is nothing to ask: the name is not defined, or what it names cannot be called.
+    room bounds the bytes that all its answers together may have, each row of an array counted as one more; taken says
+    how many came.
     """
 
     def __init__(self, channel: Channel, name: str, *, tensors: bool, deadline: float):
@@ -33,6 +35,8 @@ class RemoteSubject:
         self._deadline = deadline
         self._inputs = 0
         self._known = {}
+        self._rows = 0
+        self.room = ANSWERED
         self.broken = ""
         self.problem = self._introduced(name)
 
@@ -89,7 +93,10 @@ class RemoteSubject:
             reply = self._exchange({"operation": operation, "args": list(args)})
             if target is not None:
                 reply = self._asked_back(target, reply)
-            return _outcome(reply, form or _anything)
+            outcome = _outcome(reply, form or _anything)
+            self._rows += _rows(outcome.value)
+            self._insist_on_room()
+            return outcome
         except Broken as error:
             self.broken = str(error)
             return _stopped(self.broken)
@@ -109,9 +116,16 @@ class RemoteSubject:
     def _exchange(self, message):
         self._channel.send(message, deadline=self._deadline)
         reply = self._channel.receive(self._deadline)
-        if self._channel.received > ANSWERED:
-            raise Broken(f"its answers came to more than {ANSWERED} bytes")
+        self._insist_on_room()
         return reply
+
+    @property
+    def taken(self):
+        return self._channel.received + self._rows
+
+    def _insist_on_room(self):
+        if self.taken > self.room:
+            raise Broken(f"its answers came to more than {self.room} bytes")
 
 
 def by_lot(name: str, exercise: Exercise, subject: RemoteSubject, seed: int) -> None:
@@ -230,6 +244,13 @@ def _text(value):
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} where text belongs")
     return value[:4000]
+
+
+def _rows(value):
+    """Count the rows of all arrays in a value: a million empty ones have no byte, and are long when written out."""
+    if isinstance(value, tuple | dict):
+        return sum(map(_rows, value.values() if isinstance(value, dict) else value))
+    return math.prod([size or 1 for size in value.shape[:-1]]) if isinstance(value, np.ndarray) else 1
 
 
 def _anything(value):

@@ -206,6 +206,7 @@ def _fresh_names(shell):
     module.__dict__.update(__builtins__=builtins, get_ipython=lambda: shell, In=[], Out={})
     if "IPython.display" in sys.modules:
         module.__dict__["display"] = sys.modules["IPython.display"].display
+        sys.modules["IPython"].get_ipython = module.__dict__["get_ipython"]  # scripts made of notebooks import it
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 an answer that draws from it gets the same numbers at each regrade
     if "torch" in sys.modules:
