@@ -185,6 +185,20 @@ def test_answers_that_are_large_together_end_the_conversation():
     assert kinds == [True] * 4 + [False] * 6
 
 
+def test_rows_without_a_number_are_counted_as_if_they_had_one():
+    """They weigh nothing on the way, and a gigabyte where they are written out."""
+    rows = remote.ANSWERED // 3
+    replies = [
+        plain(np.zeros((rows, 0))),
+        plain({"named": {"a": np.zeros((rows, 0))}}),
+        plain((np.zeros((rows, 0, 3)), 1)),
+    ]
+    with talking_to(answering(*replies, plain(1.0))) as subject:
+        first, second, third = (subject.call(1) for _ in replies)
+        assert first.value.shape == second.value["a"].shape == (rows, 0)
+        assert "came to more than" in third.error.message
+
+
 def test_one_who_never_reads_does_not_hold_the_judge_up():
     with talking_to(lambda channel: (channel.receive(), channel.send(READY), time.sleep(1)), seconds=0.3) as subject:
         began = time.monotonic()

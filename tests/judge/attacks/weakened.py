@@ -80,6 +80,7 @@ WEAKENED: dict[str, list[tuple[object, str, object]]] = {
     "anything as text": [(verdict, "_text", lambda value, most: str(value)[:most])],
     "pictures without end": [(verdict, "SHOWN", math.inf), (verdict, "PICTURES", 10**6)],
     "pictures of any kind": [(verdict, "_pictures", lambda given: given)],
+    "findings of any length": [(verdict, "MESSAGE", 10**9)],
     "half characters": [(channels, "_unpack", _halves)],
     "a seed that is known": [(verdict, "seed", lambda *_: 0)],
     "a known order": [(verdict, "by_lot", lambda *_: None)],
