@@ -4,6 +4,9 @@ Letters: B sentences, W continuations of one sentence, V words, H heads, Nq posi
 D width, Dk width of a query.
 """
 
+from collections import Counter
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from crossattn_ref.checks.compare import Violation
@@ -11,6 +14,21 @@ from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
 from crossattn_ref.checks.variants import beams, cached, writing
 from crossattn_ref.checks.variants.stages import pairs
+
+
+class _Watched:
+    """A model or a layer, and what it was asked in all: its own counts begin anew whenever an answer begins anew."""
+
+    def __init__(self, target: Callable, counts: Callable[[], Mapping[str, int]]):
+        self._target, self._counts = target, counts
+        self.asked = Counter()
+
+    def __call__(self, *args: object, **named: object) -> object:
+        """Pass a question on, and count it."""
+        before = Counter(self._counts())
+        value = self._target(*args, **named)
+        self.asked += Counter(self._counts()) - before
+        return value
 
 
 def _model(rng, B, most, ends):
@@ -43,10 +61,11 @@ def _one_sentence(ask, rng):
 def _stops(ask, rng):
     B, most = sizes(rng, 2, low=4, high=6)
     model = _model(rng, B, most + 20, rng.integers(1, most, size=B))
-    ask.probed(model, rng)
-    needed = int(model.ends.max()) + 1
-    if model.calls > needed:
-        raise Violation(f"every sentence had ended after {needed} steps, and the model was asked {model.calls} times")
+    watched = _Watched(model, lambda: {"steps": model.calls})
+    ask.probed(watched, rng)
+    needed, asked = int(model.ends.max()) + 1, watched.asked["steps"]
+    if asked > needed:
+        raise Violation(f"every sentence had ended after {needed} steps, and the model was asked {asked} times")
 
 
 def _layer(rng, *, square=False):
@@ -54,24 +73,30 @@ def _layer(rng, *, square=False):
     return cached.Layer(rng, *((4, 4, 4, 4) if square else (B, Nk, D, n)))
 
 
-def _projected_once(ask, rng):
+def _layer_asked(ask, rng):
+    """Have a layer written with, step by step -> how often it projected what, and the number of steps."""
     layer = _layer(rng)
-    ask.probed(layer, rng)
+    watched = _Watched(layer, lambda: layer.projected)
+    ask.probed(watched, rng)
+    return watched.asked, layer.n
+
+
+def _projected_once(ask, rng):
+    asked, n = _layer_asked(ask, rng)
     for name in cached.MEMORY:
-        if layer.projected[name] > 1:
+        if asked[name] > 1:
             raise Violation(
-                f'layer("{name}", ...) was called {layer.projected[name]} times in {layer.n} steps: does the source '
+                f'layer("{name}", ...) was called {asked[name]} times in {n} steps: does the source '
                 "change while you write?"
             )
 
 
 def _position_once(ask, rng):
-    layer = _layer(rng)
-    ask.probed(layer, rng)
+    asked, n = _layer_asked(ask, rng)
     for name in ("q", "k", "v"):
-        if layer.projected[name] > layer.n:
+        if asked[name] > n:
             raise Violation(
-                f'layer("{name}", ...) was called {layer.projected[name]} times in {layer.n} steps: what became of '
+                f'layer("{name}", ...) was called {asked[name]} times in {n} steps: what became of '
                 "the rows of the step before?"
             )
 

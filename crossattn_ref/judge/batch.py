@@ -11,6 +11,7 @@ import nbformat
 
 from crossattn_ref.judge import statistics, triage
 from crossattn_ref.judge.assignment import Notebook
+from crossattn_ref.judge.bubblewrap import exposed
 from crossattn_ref.judge.course import WORK, Course, opened
 from crossattn_ref.judge.plugins import Judge, code_cells, examiner
 from crossattn_ref.judge.pool import Judges, Task
@@ -19,7 +20,7 @@ from crossattn_ref.judge.sandbox import NoSandbox, missing
 from crossattn_ref.judge.staging import BadCourse, stage, students
 from crossattn_ref.judge.triage import Submission
 
-_UNGRADED = ("missing", "refused")
+_UNGRADED = ("missing", "misplaced", "refused")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def grade(
     if not unsafe and (reason := missing()):
         raise NoSandbox(reason)
     course = opened(folder, subject)
+    if not unsafe and (reason := exposed(course.folder)):
+        raise NoSandbox(reason)
     course.config.Judge.unsafe = unsafe
     who = students(course.folder, only)
     with on_a_disk_that_may_fail(), _alone(course):

@@ -89,14 +89,28 @@ def _links():
     return [*found, *(_read_only("/etc/ld.so.cache") if Path("/etc/ld.so.cache").exists() else [])]
 
 
-def _hidden():
-    """Cover what lies below a folder that is shown and must not be seen: other packages, this project, the course."""
-    shown = [Path("/usr"), Path(sys.base_prefix)]
+def exposed(course: Path) -> str | None:
+    """Say why strangers' code must not run beside a course that lies there, and the remedy; None where it may."""
+    root = next((root for root in _shown() if course.is_relative_to(root)), None)
+    if root is None or any(course.is_relative_to(place) for place in _covered()):
+        return None
+    return f"{course} lies below {root}, which every submission can read: run this in the course folder, or move it"
+
+
+def _shown():
+    return Path("/usr"), Path(sys.base_prefix)
+
+
+def _covered():
+    """List what lies below a folder that is shown and must not be seen: other packages, this project, the course."""
     places = {Path(sysconfig.get_path("purelib", vars={"base": sys.base_prefix})), PACKAGE.parent, Path.cwd()}
     places |= set(Path("/usr/local/lib").glob("python3*/*-packages"))
-    places |= {path for root in shown for path in root.glob("lib*/python3*/dist-packages") if path.is_dir()}
-    below = [path for path in sorted(places) if path.is_dir() and any(path.is_relative_to(root) for root in shown)]
-    return [part for path in below for part in ("--tmpfs", str(path))]
+    places |= {path for root in _shown() for path in root.glob("lib*/python3*/dist-packages") if path.is_dir()}
+    return [path for path in sorted(places) if path.is_dir() and any(path.is_relative_to(root) for root in _shown())]
+
+
+def _hidden():
+    return [part for path in _covered() for part in ("--tmpfs", str(path))]
 
 
 def _read_only(path, inside=None):

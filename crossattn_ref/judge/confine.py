@@ -129,8 +129,8 @@ CALLS = {
     "io_uring_setup": (425, 425, _ENOSYS), "io_uring_enter": (426, 426, _ENOSYS),
     "io_uring_register": (427, 427, _ENOSYS), "syslog": (103, 116, _EPERM),
 }  # fmt: skip
-# By machine: the column above, its number in an audit, clone, socket, setsockopt.
-_MACHINES = {"x86_64": (0, 0xC000003E, 56, 41, 54), "aarch64": (1, 0xC00000B7, 220, 198, 208)}
+# By machine: the column above, its number in an audit, clone, socket, socketpair, setsockopt.
+_MACHINES = {"x86_64": (0, 0xC000003E, 56, 41, 53, 54), "aarch64": (1, 0xC00000B7, 220, 198, 199, 208)}
 _FAMILIES = (1, 2, 10)  # of sockets: UNIX, and the internet that cannot be reached
 _BUFFERS = (7, 8)  # options of a socket: how much it may hold, in memory of the kernel's that counts as nobody's
 
@@ -154,7 +154,7 @@ def filter_calls() -> None:
     _must(_libc.prctl(_SET_SECCOMP, 2, filter_, 0, 0))
 
 
-def _program(column, machine, clone, socket, setsockopt):
+def _program(column, machine, clone, socket, socketpair, setsockopt):
     """Write the filter: (operation, steps to skip if true, steps to skip if false, operand) each."""
     yield (_LOAD, 0, 0, _MACHINE)
     yield (_EQUAL, 1, 0, machine)
@@ -173,8 +173,9 @@ def _program(column, machine, clone, socket, setsockopt):
     yield (_RETURN, 0, 0, _ERROR)  # as if it had been done
     yield (_EQUAL, 0, 3, clone)
     yield (_LOAD, 0, 0, _FIRST_ARGUMENT)
-    yield (_ANY_BIT, 5 + len(_FAMILIES), 0, NAMESPACES)
+    yield (_ANY_BIT, 6 + len(_FAMILIES), 0, NAMESPACES)
     yield (_RETURN, 0, 0, _ALLOW)
+    yield (_EQUAL, 1, 0, socketpair)
     yield (_EQUAL, 0, 2 + len(_FAMILIES), socket)
     yield (_LOAD, 0, 0, _FIRST_ARGUMENT)
     for left, family in zip(range(len(_FAMILIES), 0, -1), _FAMILIES, strict=True):

@@ -16,6 +16,7 @@ from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Bool, Float, Integer, Unicode
 
 from crossattn_ref.judge import assignment, sandbox
+from crossattn_ref.judge.bubblewrap import exposed
 from crossattn_ref.judge.examiner import Examiner
 from crossattn_ref.judge.repair import repaired
 from crossattn_ref.judge.store import course_key
@@ -78,6 +79,8 @@ def code_cells(nb: nbformat.NotebookNode) -> list[tuple[str, str]]:
 def examiner(judge: Judge) -> Examiner:
     """Make what judges for a plugin as it is configured; the same one for the same settings."""
     course = Path(judge.course).resolve()
+    if not judge.unsafe and (reason := exposed(course)):
+        raise sandbox.NoSandbox(reason)
     named = {field.name for field in dataclasses.fields(sandbox.Limits)} & set(judge.trait_names(config=True))
     limits = sandbox.Limits(**{name: getattr(judge, name) for name in named})
     return _examiner(course_key(course / judge.key), course / judge.results, limits, judge.unsafe)

@@ -25,6 +25,8 @@ class RemoteSubject:
     """An answer behind a channel. Once the other side breaks off, every further question is answered with the reason.
 
     problem says why there is nothing to ask: the name is not defined, or what it names cannot be called.
+    room bounds the bytes that all its answers together may have, each row of an array counted as one more; taken says
+    how many came.
     """
 
     def __init__(self, channel: Channel, name: str, *, tensors: bool, deadline: float):
@@ -33,6 +35,8 @@ class RemoteSubject:
         self._deadline = deadline
         self._inputs = 0
         self._known = {}
+        self._rows = 0
+        self.room = ANSWERED
         self.broken = ""
         self.problem = self._introduced(name)
 
@@ -89,7 +93,10 @@ class RemoteSubject:
             reply = self._exchange({"operation": operation, "args": list(args)})
             if target is not None:
                 reply = self._asked_back(target, reply)
-            return _outcome(reply, form or _anything)
+            outcome = _outcome(reply, form or _anything)
+            self._rows += _rows(outcome.value)
+            self._insist_on_room()
+            return outcome
         except Broken as error:
             self.broken = str(error)
             return _stopped(self.broken)
@@ -99,7 +106,7 @@ class RemoteSubject:
         for _ in range(ASKS):
             if not (isinstance(reply, dict) and "ask" in reply):
                 return reply
-            answer = _answered(target, reply["ask"], tensors=self._tensors)
+            answer = _answered(target, reply["ask"], reply.get("named", {}), tensors=self._tensors)
             try:
                 reply = self._exchange(answer)
             except ValueError as error:
@@ -109,9 +116,16 @@ class RemoteSubject:
     def _exchange(self, message):
         self._channel.send(message, deadline=self._deadline)
         reply = self._channel.receive(self._deadline)
-        if self._channel.received > ANSWERED:
-            raise Broken(f"its answers came to more than {ANSWERED} bytes")
+        self._insist_on_room()
         return reply
+
+    @property
+    def taken(self):
+        return self._channel.received + self._rows
+
+    def _insist_on_room(self):
+        if self.taken > self.room:
+            raise Broken(f"its answers came to more than {self.room} bytes")
 
 
 def by_lot(name: str, exercise: Exercise, subject: RemoteSubject, seed: int) -> None:
@@ -170,40 +184,48 @@ def _stopped(reason):
     return Outcome(error=Raised("Stopped", f"its process stopped: {reason}"))
 
 
-def _answered(target: Callable, args: object, *, tensors: bool) -> dict:
+def _answered(target: Callable, args: object, named: object, *, tensors: bool) -> dict:
     """Call what a learner's test tests, on arrays that are not too large to be computed with.
 
     Of an error only the kind travels: its words may name the function, and a test must not tell operators by name.
     """
     said = []
-    if problem := _unfit(args):
+    if problem := _unfit(args, named):
         return {"error": ["ValueError", problem], "said": ""}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.showwarning = lambda message, category, *_: said.append(f"{category.__name__}: {message}\n")
-            value = _with_tensors(target, args) if tensors else target(*args)
+            value = _with_tensors(target, args, named) if tensors else target(*args, **named)
         return {"value": value, "said": "".join(said)}
     except Exception as error:  # noqa: BLE001 a test may call with anything; it gets the error as its own
         return {"error": [type(error).__name__, UNSAID], "said": "".join(said)}
 
 
-def _unfit(args):
+def _unfit(args, named):
     """Say why arguments are not such that anything of ours is called with them; None where they are."""
-    if not isinstance(args, tuple):
+    if not (isinstance(args, tuple) and isinstance(named, dict)):
         return "give it arrays"
-    for arg in args:
-        if not isinstance(arg, PLAIN):
-            return "give it arrays"
-        if isinstance(arg, np.ndarray) and math.prod([size or 1 for size in arg.shape]) > ELEMENTS:
-            return f"give it arrays of at most {ELEMENTS} numbers"
-    return None
+    most = max(map(_count, (*args, *named.values())), default=0)
+    if most == math.inf:
+        return "give it arrays"
+    return f"give it arrays of at most {ELEMENTS} numbers" if most > ELEMENTS else None
 
 
-def _with_tensors(target, args):
+def _count(arg):
+    """Count the numbers of an argument, also of one that is a list; inf where it holds anything else."""
+    if isinstance(arg, list | tuple):
+        return 1 + sum(map(_count, arg))
+    return math.prod([size or 1 for size in np.shape(arg)]) if isinstance(arg, PLAIN) else math.inf
+
+
+def _with_tensors(target, args, named):
     import torch
 
-    out = target(*(torch.from_numpy(arg) if isinstance(arg, np.ndarray) else arg for arg in args))
+    def given(arg):
+        return torch.from_numpy(arg) if isinstance(arg, np.ndarray) else arg
+
+    out = target(*map(given, args), **{name: given(arg) for name, arg in named.items()})
     return out.detach().cpu().numpy() if isinstance(out, torch.Tensor) else out
 
 
@@ -222,6 +244,13 @@ def _text(value):
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} where text belongs")
     return value[:4000]
+
+
+def _rows(value):
+    """Count the rows of all arrays in a value: a million empty ones have no byte, and are long when written out."""
+    if isinstance(value, tuple | dict):
+        return sum(map(_rows, value.values() if isinstance(value, dict) else value))
+    return math.prod([size or 1 for size in value.shape[:-1]]) if isinstance(value, np.ndarray) else 1
 
 
 def _anything(value):

@@ -2,7 +2,8 @@
 
 The release is the skeleton: its cells, their order and their metadata. Into it go the learner's answers, found by
 grade_id, by cell id, or by the function that they define, and the learner's own cells, each behind the cell that it
-followed. Cells that were duplicated, renamed, retyped, deleted, stripped or changed though locked fall into place.
+followed. Cells that were split, duplicated, renamed, retyped, deleted, stripped or changed though locked fall into
+place.
 """
 
 import copy
@@ -15,15 +16,18 @@ from nbformat import NotebookNode
 
 MOST_CELLS = 500
 MOST_CHARACTERS = 2_000_000  # of all sources together
+_IMPORT = re.compile(r"^(?:import|from)[ \t].*", re.MULTILINE)
 _DEFINITION = re.compile(r"^(?:def|class)[ \t]+(\w+)", re.MULTILINE)  # read as text: no parser meets a stranger's code
 
 
 @dataclass
 class Repaired:
-    """A notebook in the shape of its release, and what had to be mended."""
+    """A notebook in the shape of its release, what had to be mended, and how many of its cells were found."""
 
     notebook: NotebookNode
     remarks: list[str] = field(default_factory=list)
+    found: int = 0
+    of: int = 0
 
 
 def repaired(submitted: object, release: NotebookNode) -> Repaired:
@@ -35,9 +39,10 @@ def repaired(submitted: object, release: NotebookNode) -> Repaired:
     cells = _cells(submitted, result.remarks)
     skeleton = {cell.metadata.nbgrader.grade_id: cell for cell in result.notebook.cells if "nbgrader" in cell.metadata}
     places = _places(cells, skeleton, result.remarks)
-    for name, cell in skeleton.items():
+    result.of, result.found = len(skeleton), len(set(places) - {None})
+    for cell in skeleton.values():
         if cell.metadata.nbgrader.solution:
-            _put_answer(cell, [cells[i] for i, place in enumerate(places) if place == name], result.remarks)
+            _put_answer(cell, cells, places, result.remarks)
     result.notebook.cells = _with_own_cells(result.notebook.cells, cells, places)
     for index, cell in enumerate(result.notebook.cells):
         cell.id = cell.metadata.get("nbgrader", {}).get("grade_id") or f"own-{index}"
@@ -126,31 +131,56 @@ def _defined(source):
     return set(_DEFINITION.findall(source))
 
 
-def _put_answer(cell, versions, remarks):
-    """Take the last version that is not the untouched stub: when a notebook runs, the last definition holds."""
+def _put_answer(cell, cells, places, remarks):
+    """Take the last version that is not the untouched stub: when a notebook runs, the last definition holds.
+
+    Those before it become cells of the learner's own, and run before it: a cell that is split gives its name to both
+    halves.
+    """
     name, stub = cell.metadata.nbgrader.grade_id, cell.source
+    versions = [i for i, place in enumerate(places) if place == name]
     if len(versions) > 1:
         remarks.append(f"cell {name}: there {len(versions)} times; the last one that was worked on counts")
-    if any(version.kind != cell.cell_type for version in versions):
+    if any(cells[i].kind != cell.cell_type for i in versions):
         remarks.append(f"cell {name}: its type was changed, and changed back")
-    answers = [version.source for version in versions if version.source.strip() != stub.strip()]
+    answers = [i for i in versions if cells[i].source.strip() != stub.strip()]
     if answers:
-        cell.source = answers[-1]
+        cell.source = cells[answers[-1]].source
+    for i in answers[:-1]:
+        if cells[i].source != cell.source:
+            places[i] = None
 
 
 def _with_own_cells(skeleton, cells, places):
-    """Put each of the learner's own cells behind the cell of the release that it followed."""
+    """Put each of the learner's own cells behind the cell of the release that it followed.
+
+    So are imports that she has added to a locked cell, which comes back as it was released.
+    """
+    locked = {cell.metadata.nbgrader.grade_id: cell for cell in skeleton if _is_locked_code(cell)}
     behind = {}
     last = ""
     for cell, place in zip(cells, places, strict=True):
         last = place or last
         if place is None and cell.source.strip():
             behind.setdefault(last, []).append(_own(cell))
+        elif place in locked:
+            behind.setdefault(last, []).extend(_imports_added(cell, locked[place]))
     ordered = list(behind.get("", []))
     for cell in skeleton:
         ordered.append(cell)
         ordered += behind.get(cell.metadata.get("nbgrader", {}).get("grade_id"), [])
     return ordered
+
+
+def _is_locked_code(cell):
+    about = cell.metadata.get("nbgrader", {})
+    return cell.cell_type == "code" and about.get("locked") and not about.get("grade")
+
+
+def _imports_added(cell, given):
+    known = set(_IMPORT.findall(given.source))
+    added = [line for line in dict.fromkeys(_IMPORT.findall(cell.source)) if line not in known]
+    return [nbformat.v4.new_code_cell("\n".join(added))] if added and cell.kind == "code" else []
 
 
 def _own(cell):

@@ -206,6 +206,7 @@ def _fresh_names(shell):
     module.__dict__.update(__builtins__=builtins, get_ipython=lambda: shell, In=[], Out={})
     if "IPython.display" in sys.modules:
         module.__dict__["display"] = sys.modules["IPython.display"].display
+        sys.modules["IPython"].get_ipython = module.__dict__["get_ipython"]  # scripts made of notebooks import it
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 an answer that draws from it gets the same numbers at each regrade
     if "torch" in sys.modules:
@@ -240,12 +241,14 @@ def _subject(answer, *, tensors):
 
 
 def _remote_function(channel: Channel, *, tensors: bool) -> Callable:
-    """Make a function whose calls are answered by the judge: arrays (or tensors) in, the same out."""
+    """Make a function whose calls the judge answers, with arguments by name as well: arrays (or tensors) in and out."""
     torch = sys.modules.get("torch") if tensors else None
 
-    def target(*args):
-        plain = [arg.detach().numpy() if torch and isinstance(arg, torch.Tensor) else arg for arg in args]
-        channel.send({"ask": tuple(plain)})
+    def plain(arg):
+        return arg.detach().numpy() if torch and isinstance(arg, torch.Tensor) else arg
+
+    def target(*args, **named):
+        channel.send({"ask": tuple(map(plain, args)), "named": {name: plain(arg) for name, arg in named.items()}})
         reply = channel.receive()
         sys.stderr.write(reply["said"])
         if "error" in reply:

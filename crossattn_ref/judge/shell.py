@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 
 def plain_python(source: str) -> str:
@@ -51,6 +52,7 @@ class Shell:
 
     getoutput_list = getoutput
     enable_gui = enable_matplotlib = magic = system
+    events = SimpleNamespace(register=system, unregister=system)  # matplotlib wants to be told of every cell
 
 
 def _without_options(line):

@@ -19,6 +19,7 @@ from crossattn_ref.judge.repair import repaired
 LARGEST = 20 * 2**20  # bytes of one notebook file; pictures included
 MOST_PARTS = 500_000  # lists and objects in it: each takes far more memory than the two bytes that it is written with
 MOST_FILES = 50  # of other names, that a missing notebook is looked for in
+_NOTEBOOKS = (".ipynb", ".json", ".txt")  # as browsers save them
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})? [A-Z]{1,5}")  # as nbgrader writes it
 
 
@@ -26,7 +27,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})? [A-Z]{1,5}")  # 
 class Handed:
     """One notebook of one student: what was found, in which file, and what had to be mended or refused.
 
-    state is "ready", "renamed", "missing", "unreadable" or "refused"; remarks say why and what was mended.
+    state is "ready", "renamed", "missing", "misplaced" (what lies there is no notebook, or lies in another folder),
+    "unreadable" or "refused"; remarks say why and what was mended.
     """
 
     student: str
@@ -76,12 +78,16 @@ def stage(course: Path, subject: str, student: str, released: dict[str, Notebook
     if problem := _unfit(student):
         return [Handed(student, name, "refused", [problem]) for name in released]
     shutil.rmtree(place, ignore_errors=True)
-    files, remarks = _files(folder)
-    if remarks or not files:
-        reason = remarks or [f"nothing was handed in for {subject}"]
-        return [Handed(student, name, "refused" if remarks else "missing", reason) for name in released]
+    files, others, problem = _files(folder)
+    if problem:
+        return [Handed(student, name, "refused", [problem]) for name in released]
+    if not files and not others:
+        return [Handed(student, name, "missing", [f"nothing was handed in for {subject}"]) for name in released]
     place.mkdir(parents=True)
     found = [_stage_one(student, name, release, files, place) for name, release in released.items()]
+    if all(handed.state == "missing" for handed in found) and (others or set(files) - {"timestamp.txt"}):
+        remark = f"there is no notebook in {subject}, but: {', '.join([*others, *files][:5])}"
+        return [Handed(student, name, "misplaced", [remark]) for name in released]
     if "timestamp.txt" in files and (time := _timestamp(files["timestamp.txt"])):
         (place / "timestamp.txt").write_text(time)
     used = {f"{handed.notebook}.ipynb" for handed in found} | {handed.file for handed in found}
@@ -99,13 +105,19 @@ def _unfit(student):
 
 
 def _files(folder):
-    """List the plain files of a folder; a link anywhere on the way is refused, not followed."""
-    for path in (folder, folder.parent):
-        if path.is_symlink():
-            return {}, [f"{path.name} is a link, and links are not followed"]
-    if not folder.is_dir():
-        return {}, []
-    return {path.name: path for path in sorted(folder.iterdir()) if stat.S_ISREG(path.lstat().st_mode)}, []
+    """List a folder -> its plain files by name, the names of what is none, and why it cannot be taken, if it cannot.
+
+    A link anywhere on the way is refused, not followed.
+    """
+    try:
+        for path in (folder, folder.parent):
+            if path.is_symlink():
+                return {}, [], f"{path.name} is a link, and links are not followed"
+        there = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+        files = {path.name: path for path in there if stat.S_ISREG(path.lstat().st_mode)}
+    except OSError as error:
+        return {}, [], f"the folder cannot be read ({error.strerror}): give access to it"
+    return files, [path.name for path in there if path.name not in files], ""
 
 
 def _stage_one(student, name, release, files, place):
@@ -124,6 +136,9 @@ def _stage_one(student, name, release, files, place):
     result = repaired(content, release)
     if content is not None:
         handed.remarks += result.remarks
+        if result.found < result.of / 2:
+            handed.state = "unreadable"
+            handed.remarks.insert(0, f"of {result.of} cells {result.found} are there: is it another notebook?")
     nbformat.write(result.notebook, place / f"{name}.ipynb")
     return handed
 
@@ -146,7 +161,7 @@ def _renamed(release, files):
     """Find the notebook of another name that holds most of a release's cells."""
     wanted = {cell.metadata.nbgrader.grade_id for cell in release.cells if "nbgrader" in cell.metadata}
     best, most = None, len(wanted) / 2
-    for path in [path for name, path in files.items() if name.endswith(".ipynb")][:MOST_FILES]:
+    for path in [path for name, path in files.items() if name.lower().endswith(_NOTEBOOKS)][:MOST_FILES]:
         try:
             cells = _read(path, Handed("", "", ""))["cells"]
             held = {cell.get("metadata", {}).get("nbgrader", {}).get("grade_id") or cell.get("id") for cell in cells}

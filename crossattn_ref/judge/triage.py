@@ -23,7 +23,7 @@ class Submission:
     @property
     def needs_human(self) -> bool:
         """Whether somebody should look: something could not be read or was refused, or a process broke off."""
-        return self.handed.state in ("unreadable", "refused", "renamed") or bool(self.flags)
+        return self.handed.state in ("misplaced", "unreadable", "refused", "renamed") or bool(self.flags)
 
 
 def write(path: Path, class_: Iterable[Submission], key: bytes) -> None:

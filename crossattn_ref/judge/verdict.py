@@ -21,6 +21,8 @@ from crossattn_ref.judge.sandbox import Kernel, Limits, NoSandbox
 PACKAGE = Path(__file__).resolve().parents[1]
 CELL_SOURCE = 200_000  # characters of one cell; nobody types more
 PICTURES, PICTURE_BYTES, PICTURE_SIDE = 8, 2**20, 4000  # kept of a cell: how many, how large, pixels a side
+SIGNED = 2**20  # bytes of answers that a signature is made from
+MESSAGE = 1000  # characters kept of a finding: it may repeat what an answer returned
 SHOWN = 16 * 2**20  # characters and bytes of pictures kept of a notebook
 _TOO_MUCH = f"not kept: the notebook shows more than {SHOWN // 2**20} MiB"
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -177,12 +179,18 @@ def _report(name: str, exercise: Exercise, subject: RemoteSubject, drawn: int) -
     by_lot(name, exercise, subject, drawn)
     report = examine(name, exercise, subject, drawn)
     unexplained = report.score < 1 and not report.diagnosis
-    return told(report), signature(exercise, subject) if unexplained and not subject.broken else ""
+    return told(report), _signed(exercise, subject) if unexplained and not subject.broken else ""
+
+
+def _signed(exercise, subject):
+    """Sign an answer that sends no more than a signature is worth: it is made number by number."""
+    subject.room = min(subject.room, subject.taken + SIGNED)
+    return signature(exercise, subject)
 
 
 def told(report: Report) -> Report:
     """Keep of a report what a learner may see and a file can hold: no drawn input, no function."""
-    findings = tuple(replace(finding, counterexample={}) for finding in report.findings)
+    findings = tuple(replace(f, counterexample={}, message=f.message[:MESSAGE]) for f in report.findings)
     return replace(report, findings=findings, diagnosis=tuple(replace(m, wrong=None) for m in report.diagnosis))
 
 

@@ -62,6 +62,44 @@ def test_the_memory_projected_at_every_step_is_counted_and_said():
     assert "does the source change while you write?" in said(report)
 
 
+def _beginning_anew(target):
+    """Put every question to something that has just begun anew, and has forgotten what it was asked."""
+
+    def forgetful(*question):
+        target()
+        answer = target(*question)
+        target()
+        return answer
+
+    return forgetful
+
+
+def test_who_begins_anew_does_not_hide_what_was_asked_before():
+    def stubborn(model, rng):
+        return writing.write(_beginning_anew(model), rng, over=lambda finished: False)
+
+    report = examine("decoding/greedy", stubborn, SEED)
+    (failed,) = [finding for finding in report.findings if not finding.passed]
+    assert failed.property == "the model is not asked once all sentences have ended"
+
+    def forgetful(layer, rng):
+        anew, rows = _beginning_anew(layer), []
+
+        def all_rows(layer, x):
+            rows.append(x)
+            keys, values = (np.stack([anew(name, row) for row in rows], axis=1) for name in "kv")
+            return layer("q", x), keys, values
+
+        def again(layer, memory):
+            return lambda: tuple(anew(name, memory) for name in cached.MEMORY)
+
+        return cached.steps(anew, rng, remember=again, project=all_rows, keep=lambda past, new: new)
+
+    report = examine("decoding/cached_step", forgetful, SEED)
+    failed = [finding.property for finding in report.findings if not finding.passed]
+    assert failed == ["the memory is projected once", "every position is projected once"]
+
+
 def test_a_beam_step_is_what_torch_finds_among_all_continuations():
     generator = torch.Generator().manual_seed(SEED)
     B, W, V, width = 3, 4, 7, 5

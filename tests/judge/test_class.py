@@ -117,9 +117,9 @@ def test_every_submission_of_a_mixed_class_ends_in_a_state_with_a_reason(course)
     core = {student: list_[student, "attention"] for student in [*expected, "linked", "nothing"]}
     assert {s: row["state"] for s, row in core.items()} == {
         **dict.fromkeys(("right", "overflows", "dies", "stray", "copied"), "ready"),
-        "renamed": "renamed", "broken": "unreadable", "linked": "missing", "nothing": "missing",
+        "renamed": "renamed", "broken": "unreadable", "linked": "misplaced", "nothing": "missing",
     }  # fmt: skip
-    assert {s for s, row in core.items() if row["needs_human"] == "yes"} == {"renamed", "broken", "dies"}
+    assert {s for s, row in core.items() if row["needs_human"] == "yes"} == {"renamed", "broken", "dies", "linked"}
     assert "cannot be read" in core["broken"]["why"]
     assert "process stopped" in core["dies"]["why"]
     assert "not taken along: crossattn_ref.py" in core["stray"]["why"]

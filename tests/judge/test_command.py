@@ -2,13 +2,14 @@
 
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
 from crossattn_ref.__main__ import main
 from crossattn_ref.bench import classroom
-from crossattn_ref.judge import batch, command, pool, sandbox
+from crossattn_ref.judge import batch, bubblewrap, command, plugins, pool, sandbox
 from crossattn_ref.judge.sandbox import NoSandbox
 
 
@@ -114,6 +115,17 @@ def test_a_folder_that_does_not_exist_is_named(capsys, tmp_path):
 def test_a_missing_sandbox_is_said_with_the_remedy(capsys, course, monkeypatch):
     monkeypatch.setattr(batch, "missing", lambda: "bubblewrap is missing. Install it")
     assert "bubblewrap is missing. Install it" in refused(capsys, course, "attention")
+
+
+def test_a_course_below_what_submissions_can_read_is_refused_unless_it_is_covered(capsys, course, monkeypatch):
+    monkeypatch.setattr(sys, "base_prefix", str(course.parent))
+    remedy = "which every submission can read: run this in the course folder, or move it"
+    assert remedy in refused(capsys, course, "attention")
+    with pytest.raises(NoSandbox, match="every submission can read"):
+        plugins.examiner(plugins.Judge(course=str(course)))
+    monkeypatch.chdir(course)
+    assert bubblewrap.exposed(course) is None
+    assert bubblewrap.exposed(Path("/usr/share/courses")) is not None
 
 
 def test_a_sandbox_that_breaks_for_good_ends_the_run_in_one_line(capsys, course, monkeypatch):

@@ -185,6 +185,20 @@ def test_answers_that_are_large_together_end_the_conversation():
     assert kinds == [True] * 4 + [False] * 6
 
 
+def test_rows_without_a_number_are_counted_as_if_they_had_one():
+    """They weigh nothing on the way, and a gigabyte where they are written out."""
+    rows = remote.ANSWERED // 3
+    replies = [
+        plain(np.zeros((rows, 0))),
+        plain({"named": {"a": np.zeros((rows, 0))}}),
+        plain((np.zeros((rows, 0, 3)), 1)),
+    ]
+    with talking_to(answering(*replies, plain(1.0))) as subject:
+        first, second, third = (subject.call(1) for _ in replies)
+        assert first.value.shape == second.value["a"].shape == (rows, 0)
+        assert "came to more than" in third.error.message
+
+
 def test_one_who_never_reads_does_not_hold_the_judge_up():
     with talking_to(lambda channel: (channel.receive(), channel.send(READY), time.sleep(1)), seconds=0.3) as subject:
         began = time.monotonic()
@@ -262,8 +276,9 @@ def test_its_errors_come_back_by_their_kind_and_never_in_words_that_name_it():
         (np.zeros((10**7, 0)),),  # holds nothing, and a loop over its rows would never end
         (np.zeros((0, 10**7)), np.zeros((0, 10**7))),
         (np.zeros((200, 1, 101)),),
-        ([1, 2],),
-        ((1, 2),),
+        ([0.0] * (remote.ELEMENTS + 1),),
+        ([np.zeros((100, 100))] * 3,),
+        ([[[{"a": 1}]]],),
         ({"a": 1},),
         [np.eye(2)],
         "text",
@@ -279,6 +294,36 @@ def test_arguments_that_nothing_of_ours_should_be_called_with_are_refused(questi
         (told,) = subject.call(1).value
     assert "ValueError" in told
     assert not called
+
+
+@pytest.mark.parametrize("named", [{"x": np.zeros(remote.ELEMENTS + 1)}, {"x": {"y": 1}}, [np.eye(2)], None], ids=repr)
+def test_nor_are_they_by_name(named):
+    def worker(channel):
+        channel.receive()
+        channel.send(READY)
+        channel.receive()
+        channel.send({"ask": (), "named": named})
+        channel.send(plain(str(channel.receive()["error"])))
+
+    called = []
+    with talking_to(worker) as subject:
+        assert "ValueError" in subject.probe(lambda **named: called.append(named), 0).value
+    assert not called
+
+
+def test_arguments_may_be_lists_and_have_names_as_in_a_notebook():
+    def worker(channel):
+        channel.receive()
+        channel.send(READY)
+        channel.receive()
+        channel.send({"ask": ([[1, 2], [3, 4]],), "named": {"columns": [0, np.int64(1)], "times": 5}})
+        channel.send(plain(channel.receive()["value"]))
+
+    def target(rows, *, times, columns):
+        return times * np.asarray(rows)[:, columns[::-1]]
+
+    with talking_to(worker) as subject:
+        np.testing.assert_array_equal(subject.probe(target, 0).value, [[10, 5], [20, 15]])
 
 
 def test_shapes_that_need_gigabytes_are_a_memory_error_for_the_test_alone():

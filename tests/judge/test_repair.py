@@ -153,6 +153,37 @@ def test_a_learners_own_cells_stay_behind_the_cell_that_they_followed():
     assert cells.index("helper = 1") == cells.index(ANSWER) - 1
 
 
+def test_all_pieces_of_a_cell_that_was_split_run_in_their_order():
+    """JupyterLab gives the metadata of the whole to each piece, and the last piece may hold no answer at all."""
+    notebook = handed_in()
+    whole = _cell(notebook, "softmax")
+    pieces = ["def shifted(x):\n    return x - x.max(-1, keepdims=True)", ANSWER, "softmax(np.ones(3))"]
+    at = notebook["cells"].index(whole)
+    notebook["cells"][at : at + 1] = [{**copy.deepcopy(whole), "source": source} for source in pieces]
+    result = repaired(notebook, RELEASE)
+    sources = [cell.source for cell in result.notebook.cells]
+    at = sources.index(pieces[0])
+    assert sources[at : at + 4] == [*pieces, answer(result, "check-softmax")]
+    assert sum(ANSWER in source for source in sources) == 1
+    nbformat.validate(result.notebook)
+
+
+def test_what_a_learner_imports_in_a_locked_cell_is_imported_and_the_rest_of_it_is_as_released():
+    notebook = handed_in()
+    _cell(notebook, "setup")["source"] = [*_cell(notebook, "setup")["source"], "\nimport math\n", "check = print\n"]
+    cells = repaired(notebook, RELEASE).notebook.cells
+    at = next(i for i, cell in enumerate(cells) if cell.id == "setup")
+    assert cells[at].source == next(cell.source for cell in RELEASE.cells if cell.id == "setup")
+    assert cells[at + 1].source == "import math"
+    assert not any("check = print" in cell.source for cell in cells)
+
+
+def test_it_is_told_how_many_cells_of_the_release_were_found():
+    whole = repaired(handed_in(), RELEASE)
+    assert whole.found == whole.of == len(RELEASE.cells)
+    assert (repaired({"cells": []}, RELEASE).found, repaired(None, RELEASE).found) == (0, 0)
+
+
 def test_an_answer_that_was_left_out_is_the_stub_and_is_told():
     notebook = handed_in()
     notebook["cells"].remove(_cell(notebook, "softmax"))

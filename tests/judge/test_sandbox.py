@@ -1,6 +1,7 @@
 """The sandbox, seen from the inside and from the outside: what is there, what is not, and where everything ends."""
 
 import ctypes
+import errno
 import json
 import os
 import platform
@@ -244,6 +245,24 @@ def test_system_calls_that_no_notebook_needs_are_refused(cells, name):
         f"print(libc.syscall({number}, 0, 0, 0, 0, 0, 0), ctypes.get_errno())"
     )
     assert reply["said"] == f"-1 {error}\n"
+
+
+@pytest.mark.skipif(not confine.filtered(), reason=f"there is no filter of system calls for {platform.machine()}")
+@pytest.mark.parametrize("make", ["socket", "socketpair"])
+def test_neither_one_socket_nor_a_pair_reaches_the_odd_corners_of_the_kernel(inside, make):
+    def errors(make):
+        import socket
+
+        found = []
+        for number in range(3, 50):
+            try:
+                getattr(socket, make)(number, socket.SOCK_STREAM, 0)
+            except OSError as error:
+                found.append(error.errno)
+        return found
+
+    pairs = [errno.EOPNOTSUPP] if make == "socketpair" else []  # of the internet (10) there is one socket, and no pair
+    assert inside(errors, make) == [confine._UNKNOWN_FAMILY] * 7 + pairs + [confine._UNKNOWN_FAMILY] * 39
 
 
 @pytest.mark.parametrize("flag", [1 << bit for bit in range(32) if confine.NAMESPACES >> bit & 1], ids=hex)

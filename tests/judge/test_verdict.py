@@ -350,6 +350,19 @@ def test_a_crash_inside_a_check_costs_that_check_from_there_on_and_nothing_else(
         assert found.points["again"] == 6.0
 
 
+@pytest.mark.parametrize("shape", ["(10**6, 0)", "(2 * 10**6,)"])
+def test_a_wrong_answer_that_is_huge_is_not_written_out_to_be_signed(judged, shape):
+    found = judged(f"def softmax(x): return np.zeros({shape}, bool)", CHECK)
+    assert "came to more than" in found.flags[0]
+    assert found.points == {"check": 0}
+
+
+def test_a_report_repeats_little_of_what_an_answer_returned(judged):
+    found = judged("def softmax(x): return {f'{n} ' + 'x' * 3900: '' for n in range(60)}", CHECK)
+    said = [finding.message for finding in found.reports["check"].findings]
+    assert all(message.startswith("it returned {'0 xxx") and len(message) == verdict.MESSAGE for message in said)
+
+
 @pytest.mark.parametrize(
     "hang",
     ["while True: pass", "import time; time.sleep(1000)", "input()", "import threading; threading.Event().wait()"],

@@ -35,8 +35,11 @@ HONEST = {
     "a plot": honest(after="import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()"),
     "timing magics": honest(after="%timeit -n 2 -r 1 softmax(np.ones((2, 2)))\n%time softmax(np.ones((2, 2)))"),
     "a cell that is timed": honest(after="%%time\ny = softmax(np.ones((2, 2)))"),
+    "a script made of a notebook, pasted back": honest("from IPython import get_ipython; get_ipython().run_line_magic('matplotlib', 'inline')",
+        before="from IPython import get_ipython\nimport matplotlib.pyplot as plt\nplt.ion()\nplt.plot([1, 2, 3])"),
     "a shell line": honest(after="!pip install einops\n%matplotlib inline\nfiles = !ls"),
     "float32": {"softmax": SOFTMAX.replace("x - x.max", "x.astype(np.float32) - x.astype(np.float32).max"), "symmetry_test": SYMMETRY},
+    "arrays handed over by name": honest(symmetry_test=SYMMETRY.replace("attend(q, k, v)", "attend(v=v, k=k, q=q)")),
     "slow but right": honest("sum(range(10**6))"),
     "one row after the other": {"symmetry_test": SYMMETRY, "softmax": """
 def softmax(x):

@@ -143,6 +143,9 @@ if channel:
     real = channel.send
     channel.send = lambda message, *more: real({{**message, "pictures": [b"<svg onload=alert(1)>"]}} if isinstance(message, dict) and "pictures" in message else message, *more)
 """), evidence=lambda outcome: any(b"<svg" in picture for picture in outcome.pictures), against="pictures of any kind"),
+    attack("a report as long as a book", "own", "the writer's time, and a page that no browser opens", """
+        def softmax(x): return {f"{number} " + "\\x80" * 3900: "" for number in range(60)}
+        """, evidence=lambda outcome: len(outcome.said) > 50_000, against="findings of any length"),
     attack("text that no file can hold", "own", "the gradebook's writer goes down", before(f"""{SESSION}
 if channel:
     text = b'{{"dict":[["said","half a pair: \\\\\\\\ud800"],["error",""],["pictures",[]]]}}'.replace(b"\\\\\\\\", b"\\\\")

@@ -56,9 +56,9 @@ def _patient(self, deadline):
     self.sock.settimeout(10)
 
 
-def _in_its_own_words(target, args, *, tensors):
+def _in_its_own_words(target, args, named, *, tensors):
     try:
-        return {"value": target(*args), "said": ""}
+        return {"value": target(*args, **named), "said": ""}
     except Exception as error:  # noqa: BLE001 as the judge does
         return {"error": [type(error).__name__, str(error)], "said": ""}
 
@@ -80,6 +80,7 @@ WEAKENED: dict[str, list[tuple[object, str, object]]] = {
     "anything as text": [(verdict, "_text", lambda value, most: str(value)[:most])],
     "pictures without end": [(verdict, "SHOWN", math.inf), (verdict, "PICTURES", 10**6)],
     "pictures of any kind": [(verdict, "_pictures", lambda given: given)],
+    "findings of any length": [(verdict, "MESSAGE", 10**9)],
     "half characters": [(channels, "_unpack", _halves)],
     "a seed that is known": [(verdict, "seed", lambda *_: 0)],
     "a known order": [(verdict, "by_lot", lambda *_: None)],
