@@ -22,6 +22,7 @@ _STRANGE = re.compile(r"[<>|]?(O|[SUV]\d{1,5}|[mM]8(\[\d{0,9}[a-zA-Z]{1,7}\])?|[
 _HEAD = struct.Struct("!II")  # bytes of JSON, bytes of arrays
 _SIZE = struct.Struct("!I")
 _PIECE = 2**16
+KILLED = "it was ended by SIGKILL: processor time or memory ran out, or it killed itself, or something else did"
 _PLAIN = frozenset((bool, int, float, str, type(None)))
 _ORDERS = ("C", "F")
 _decode = json.JSONDecoder().decode
@@ -30,6 +31,10 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 class Broken(Exception):
     """The other side is gone, too slow, or does not keep to the form of a message."""
+
+
+class Gone(Broken):
+    """The other side is gone: it has ended, or somebody has ended it."""
 
 
 class Channel:
@@ -89,7 +94,7 @@ class Channel:
             else:
                 piece = self.sock.recv(wanted)
             if not piece:
-                raise Broken("the other side is gone")
+                raise Gone("the other side is gone")
             self.received += len(piece)
             self._came += piece
         taken = self._came[:size]
@@ -104,7 +109,7 @@ class Channel:
 
 
 def _broken(error):
-    return Broken("no answer in time" if isinstance(error, TimeoutError) else f"the other side is gone ({error})")
+    return Broken("no answer in time") if isinstance(error, TimeoutError) else Gone(f"the other side is gone ({error})")
 
 
 def _written(message):

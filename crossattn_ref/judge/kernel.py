@@ -17,7 +17,7 @@ import sys
 import time
 
 import confine
-from channel import Broken, Channel
+from channel import KILLED, Broken, Channel
 from session import Session, warm
 
 LINUX = sys.platform == "linux"  # elsewhere this runs without a sandbox alone
@@ -149,8 +149,7 @@ def _ending(status):
     number = code - 128
     if number == signal.SIGXCPU:
         return "it used more processor time than it may"
-    names = {signal.SIGKILL.value: "SIGKILL: processor time or memory ran out, or it killed itself"}
-    return f"it was ended by {names.get(number) or signal.Signals(number).name}"
+    return KILLED if number == signal.SIGKILL else f"it was ended by {signal.Signals(number).name}"
 
 
 class Meter:

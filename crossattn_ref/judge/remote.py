@@ -11,7 +11,7 @@ import numpy as np
 
 from crossattn_ref.checks.exercise import Exercise, examine
 from crossattn_ref.checks.subject import Foreign, Outcome, Raised
-from crossattn_ref.judge.channel import Broken, Channel
+from crossattn_ref.judge.channel import Broken, Channel, Gone
 
 ASKS = 2000  # calls that a learner's test may make of what it tests
 ELEMENTS = 20_000  # numbers in one array of such a call; an axis of length 0 counts as one of length 1
@@ -24,6 +24,7 @@ PLAIN = (bool, int, float, str, np.ndarray, np.generic, type(None))
 class RemoteSubject:
     """An answer behind a channel. Once the other side breaks off, every further question is answered with the reason.
 
+    broken says why, and gone whether it has ended, by itself or by somebody.
     problem says why there is nothing to ask: the name is not defined, or what it names cannot be called.
     room bounds the bytes that all its answers together may have, each row of an array counted as one more; taken says
     how many came.
@@ -37,7 +38,7 @@ class RemoteSubject:
         self._known = {}
         self._rows = 0
         self.room = ANSWERED
-        self.broken = ""
+        self.broken, self.gone = "", False
         self.problem = self._introduced(name)
 
     def _introduced(self, name):
@@ -47,7 +48,7 @@ class RemoteSubject:
                 return ""
             shown = found["shown"]
         except (Broken, KeyError, TypeError) as error:
-            self.broken = str(error)
+            self._breaks(error)
             return ""
         if shown is None:
             return f"{name} is not defined at this point of your notebook: its cell is missing, or raised an error"
@@ -98,8 +99,11 @@ class RemoteSubject:
             self._insist_on_room()
             return outcome
         except Broken as error:
-            self.broken = str(error)
+            self._breaks(error)
             return _stopped(self.broken)
+
+    def _breaks(self, error):
+        self.broken, self.gone = str(error), isinstance(error, Gone)
 
     def _asked_back(self, target, reply):
         """Answer what a learner's test asks of what it tests, until it has come to an end."""

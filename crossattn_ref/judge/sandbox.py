@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 
 from crossattn_ref.judge import cgroup
 from crossattn_ref.judge.bubblewrap import HOME, PACKAGE, VARIABLES, command, missing
-from crossattn_ref.judge.channel import Broken, Channel
+from crossattn_ref.judge.channel import KILLED, Broken, Channel, Gone
 
 ONE_EACH = "one for each notebook"
 START = 30  # seconds within which a notebook must begin, and end when it is let go
@@ -75,7 +75,7 @@ class Kernel:
         """Start a notebook's own process -> the channel to it. On leaving, everything it started has ended.
 
         Raises NoSandbox where none can be started or the kernel dies, and Broken, with the reason, for what ends the
-        notebook alone. A kernel that has died is started again.
+        notebook alone: Gone, where it was killed and nobody knows by whom. A kernel that has died is started again.
         """
         if ONE_EACH in self.isolation:
             alone = replace(limits, namespaces=False)
@@ -109,10 +109,14 @@ class Kernel:
             try:
                 yield channel
             except Broken as error:
-                reason = self._let_go(leash) or str(error)
+                reason = self._let_go(leash)
                 if not self.alive:
-                    raise NoSandbox(f"the kernel died: {reason}") from error
-                raise Broken(reason) from error
+                    raise NoSandbox(f"the kernel died: {reason or error}") from error
+                if reason == KILLED:
+                    raise Gone(reason) from error
+                if reason:
+                    raise Broken(reason) from error
+                raise
             finally:
                 self._let_go(leash, b".")
 

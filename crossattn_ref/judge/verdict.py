@@ -14,7 +14,7 @@ from crossattn_ref.checks.exercise import Exercise, examine, signature
 from crossattn_ref.checks.report import Finding, Report
 from crossattn_ref.checks.table import find
 from crossattn_ref.judge.assignment import CheckCell, Notebook
-from crossattn_ref.judge.channel import Broken, Channel
+from crossattn_ref.judge.channel import Broken, Channel, Gone
 from crossattn_ref.judge.remote import RemoteSubject, bounded, by_lot
 from crossattn_ref.judge.sandbox import Kernel, Limits, NoSandbox
 
@@ -64,13 +64,16 @@ def judge(
 
     submission is what the learner handed in, byte for byte: with the course key it decides the inputs.
     A cell that is locked runs with the assignment's source. Where the process dies, what was shown before counts.
-    Raises NoSandbox where the sandbox itself fails, twice: that is no fault of the submission.
+    Where something else on this machine may have ended it, all is done once more: what a submission does to itself it
+    does again. Raises NoSandbox where the sandbox itself fails, twice: that is no fault of the submission.
     """
     started = time.monotonic()
     try:
-        verdict = _judged(submission, cells, assignment, key, kernel, limits)
-    except NoSandbox:  # something else on this machine may have ended it
-        verdict = _judged(submission, cells, assignment, key, kernel, limits)
+        verdict, killed = _judged(submission, cells, assignment, key, kernel, limits)
+    except NoSandbox:
+        killed = True
+    if killed:
+        verdict, _ = _judged(submission, cells, assignment, key, kernel, limits)
     _fill_up(verdict, assignment)
     verdict.seconds = time.monotonic() - started
     return verdict
@@ -92,7 +95,8 @@ def _fill_up(verdict, assignment):
 
 
 def _judged(submission, cells, assignment, key, kernel, limits):
-    verdict = Verdict(isolation=kernel.isolation)
+    """Judge once -> the verdict, and whether a process was killed, nobody knows by whom."""
+    verdict, killed = Verdict(isolation=kernel.isolation), False
     room = SHOWN
     try:
         with kernel.notebook(limits) as channel:
@@ -104,14 +108,16 @@ def _judged(submission, cells, assignment, key, kernel, limits):
                 if check and name not in verdict.reports:
                     drawn = seed(key, check.exercise, submission)
                     with _fork(channel, number, deadline) as asked:
-                        _check(asked, check, drawn, min(deadline, limits.wall(limits.check_cpu_seconds)), verdict)
+                        soon = min(deadline, limits.wall(limits.check_cpu_seconds))
+                        killed |= _check(asked, check, drawn, soon, verdict).gone
                 elif not check:
                     ran = _cell(channel, name, assignment.locked.get(name, source), deadline)
                     room -= sum(map(len, (ran.said, ran.error, *ran.pictures)))
                     verdict.cells[name] = ran if room >= 0 else Ran(error=_TOO_MUCH)
     except Broken as error:
+        killed |= isinstance(error, Gone)
         verdict.flags.append(f"the notebook's process stopped: {error}")
-    return verdict
+    return verdict, killed
 
 
 def _lend(channel: Channel, modules: tuple[str, ...], deadline: float) -> None:
@@ -156,8 +162,8 @@ def _fork(channel: Channel, number: int, deadline: float) -> Iterator[Channel]:
     channel.receive(deadline)
 
 
-def _check(channel: Channel, check: CheckCell, drawn: int, deadline: float, verdict: Verdict) -> None:
-    """Ask an answer every property of its exercise, and note the report; one that nothing explains is signed."""
+def _check(channel: Channel, check: CheckCell, drawn: int, deadline: float, verdict: Verdict) -> RemoteSubject:
+    """Ask an answer every property of its exercise, note the report (one that nothing explains is signed) -> it."""
     exercise = find(check.exercise)
     subject = RemoteSubject(channel, check.answer, tensors=exercise.wanted == "tensor", deadline=deadline)
     try:
@@ -171,6 +177,7 @@ def _check(channel: Channel, check: CheckCell, drawn: int, deadline: float, verd
         verdict.flags.append(f"{check.exercise}: the answer's process stopped during its check: {subject.broken}")
     verdict.reports[check.cell], verdict.signatures[check.cell] = report, signed
     verdict.points[check.cell] = check.points * report.score if report.score < 1 else check.points
+    return subject
 
 
 def _report(name: str, exercise: Exercise, subject: RemoteSubject, drawn: int) -> tuple[Report, str]:

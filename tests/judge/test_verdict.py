@@ -19,7 +19,7 @@ from crossattn_ref.judge.assignment import CheckCell, Notebook
 from crossattn_ref.judge.remote import RemoteSubject
 from crossattn_ref.judge.sandbox import Limits, NoSandbox
 from crossattn_ref.judge.verdict import judge, seed
-from tests.judge.conftest import SHORT, _start
+from tests.judge.conftest import SHORT, _start, family
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = b"the key of a course"
@@ -399,6 +399,39 @@ def test_a_sandbox_that_fails_is_tried_again_and_then_said(monkeypatch, kernel):
     monkeypatch.setattr(Failing, "notebook", lambda self, limits: (_ for _ in ()).throw(NoSandbox("no luck")))
     with pytest.raises(NoSandbox, match="no luck"):
         judge(b"x", [CHECK], ONE, KEY, Failing(), PATIENT)
+
+
+@pytest.mark.parametrize(
+    "place", range(4), ids=["its keeper", "its first process", "the notebook", "the fork of a check"]
+)
+def test_a_process_that_something_else_kills_costs_nobody_points(monkeypatch, kernel, judged, place):
+    killed, ask = [], RemoteSubject.call
+
+    def call(self, *args):
+        if not killed:
+            killed.append(family(kernel)[place])
+            killed[0].kill()
+        return ask(self, *args)
+
+    monkeypatch.setattr(RemoteSubject, "call", call)
+    found = judged(SOFTMAX, CHECK)
+    assert killed
+    assert found.points == {"check": 6.0}
+    assert found.flags == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "times"),
+    [("import os; os.kill(os.getpid(), 9)", 2), ("import os; os._exit(7)", 1), ("while True: pass", 1), ("1 / 0", 1)],
+)
+def test_what_a_notebook_may_have_been_killed_by_is_tried_once_more_and_nothing_else(
+    monkeypatch, kernel, judged, cell, times
+):
+    began, notebook = [], kernel.notebook
+    monkeypatch.setattr(kernel, "notebook", lambda limits: began.append(1) or notebook(limits))
+    found = judged(SOFTMAX, CHECK, cell, AGAIN, about=TWO, limits=SHORT)
+    assert len(began) == times
+    assert found.points["check"] == 6.0
 
 
 def test_a_check_that_fails_itself_costs_that_check_and_asks_for_a_human(monkeypatch, judged):
