@@ -144,6 +144,7 @@ def corpus(data: str, folder: str | Path, *, side: int) -> Corpus:
 def numbered(examples: Examples, **others: Examples) -> Corpus:
     """Write examples to train on, and others, as numbers.
 
+    Pictures become negatives: the pale ground comes near 0, and what is drawn on it stands out from the first step on.
     A word that no two groups of the former say is UNKNOWN in all; an answer that none of them has gets the number -1.
     """
     said = {(word, group) for words, group in zip(examples.questions, examples.groups, strict=True) for word in words}
@@ -244,7 +245,7 @@ def _numbers(examples, words, answers, longest):
     numbers = np.pad(numbers, ((0, 0), (0, longest - numbers.shape[1])))
     right_ones = np.array([number.get(answer, -1) for answer in examples.answers])
     fair = np.ones((len(right_ones), len(answers)), dtype=bool)
-    columns = (examples.images, examples.image_of, numbers, lengths, right_ones, fair)
+    columns = (255 - examples.images, examples.image_of, numbers, lengths, right_ones, fair)
     return Numbers(*map(torch.from_numpy, columns))
 
 

@@ -1,6 +1,7 @@
 """What may be done to pictures, and to what is said of them, without another answer being right: more to learn from.
 
-Each is made for a vocabulary, and called with pictures, the words of questions, and the number of each one's picture.
+Each is made for a vocabulary, and called with pictures (negatives, as tasks.picture_questions makes them), the words of
+questions, and the number of each one's picture.
 
 Letters: B pictures, Q questions, N words, C channels, Y and X pixels.
 """
@@ -59,12 +60,12 @@ VARIATIONS: dict[str, Callable[..., Vary]] = {"flips": flips, "boxes": Boxes}
 
 
 def _map(order):
-    """Make the affine map of colours that takes each colour to its new one, and grey to grey -> (3, 4).
+    """Make the affine map that takes each colour, in negatives, to its new one, and grey to grey -> (3, 4).
 
     It is right at edges, too, where a pixel is a mixture.
     """
-    before = np.array([*NLVR_COLOURS.values(), [NLVR_GREY] * 3]) / 255
-    after = np.array([*(NLVR_COLOURS[name] for name in order), [NLVR_GREY] * 3]) / 255
+    before = 1 - np.array([*NLVR_COLOURS.values(), [NLVR_GREY] * 3]) / 255
+    after = 1 - np.array([*(NLVR_COLOURS[name] for name in order), [NLVR_GREY] * 3]) / 255
     found = np.linalg.solve(np.column_stack([before, np.ones(4)]), after)  # rows: red, green, blue, and what is added
     return torch.from_numpy(found.T).float()
 

@@ -196,7 +196,7 @@ def test_the_loss_is_that_of_each_answer_about_its_own_picture(asked):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, asked):
     run = tmp_path_factory.mktemp("run")
-    plan = replace(PLAN, n_steps=150, n_warmup=10, validate_every=50)
+    plan = replace(PLAN, n_steps=60, n_warmup=10, validate_every=60)
     return learn(replace(QUICK, plan=plan, batch=13), asked, folder=run), run
 
 

@@ -27,7 +27,7 @@ def drawn(statement):
 def numbers_and_pictures(words=WORDS):
     numbers, _ = words.encode([[word if word in words.words else UNKNOWN for word in said] for said in SAID])
     images = torch.from_numpy(np.stack([drawn(statement) for statement in STATEMENTS]).astype(np.uint8))
-    return as_float(images), torch.from_numpy(numbers)
+    return 1 - as_float(images), torch.from_numpy(numbers)
 
 
 def renamed(statement, colours, order):
@@ -42,7 +42,7 @@ def test_a_picture_with_other_colours_and_boxes_is_the_one_that_its_coordinates_
     images, numbers = numbers_and_pictures()
     torch.manual_seed(seed)
     varied, words = VARIATIONS["boxes"](WORDS, unknown=UNKNOWN)(images, numbers, torch.arange(len(images)))
-    pictures = (255 * varied.permute(0, 2, 3, 1)).round().int().numpy()
+    pictures = (255 - 255 * varied.permute(0, 2, 3, 1)).round().int().numpy()
     for statement, said, picture, now in zip(STATEMENTS, SAID, pictures, words, strict=True):
         found = [
             colours
