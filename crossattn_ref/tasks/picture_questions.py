@@ -43,25 +43,25 @@ class Recipe:
 
     side: int = 32
     patch: int = 8
-    layer: Mapping = field(default_factory=lambda: {"d_model": 32, "n_heads": 4, "d_ff": 64, "dropout": 0.0})
+    layer: Mapping = field(default_factory=lambda: {"d_model": 32, "n_heads": 2, "d_ff": 64, "dropout": 0.0})
     n_layers: int = 2
     n_image_layers: int = 0
     stem: str = "convolutions"
     vary: str = "flips"
     plan: Plan = field(
         default_factory=lambda: Plan(
-            n_steps=2000, n_warmup=100, peak_rate=3e-3, schedule="linear", validate_every=500, bfloat16=False,
+            n_steps=3000, n_warmup=100, peak_rate=3e-3, schedule="linear", validate_every=500, bfloat16=False,
             watch="accuracy", lower_is_better=False,
         )
     )  # fmt: skip
-    batch: int = 64
-    per_image: int = 4
+    batch: int = 32
+    per_image: int = 5
 
 
 RECIPES = {
     "easy-vqa": Recipe(),
     "nlvr": Recipe(
-        side=64, n_layers=3, n_image_layers=1, vary="boxes", batch=32,
+        side=64, n_layers=3, n_image_layers=1, vary="boxes",
         layer={"d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0.1},
         plan=replace(Recipe().plan, n_steps=8000, n_warmup=300, peak_rate=1e-3, validate_every=1000),
     ),
