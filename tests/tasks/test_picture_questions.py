@@ -71,6 +71,7 @@ def test_real_questions_of_easy_vqa_become_numbers_that_can_be_read_back():
     found = numbered(read)
     numbers = found.splits["train"]
     assert numbers.images.shape == (5, 31, 31, 3)
+    assert (numbers.images.int() + torch.from_numpy(read.images).int() == 255).all()  # negatives
     written = picture_corpora.easy_vqa(REAL / "easy-vqa", "test")
     for row, (item, said) in enumerate(zip(written, read.questions, strict=True)):
         assert found.answers[numbers.answers[row]] == item.answer
