@@ -223,6 +223,13 @@ def test_those_who_do_not_look_guess_from_training_alone(trained, asked):
     assert (found["majority"] == (test.answers == usual).numpy()).all()
 
 
+def test_the_majority_is_that_of_training_even_where_the_test_has_another(trained, asked):
+    test = asked.splits["test"]
+    other = replace(test, answers=torch.full_like(test.answers, asked.answers.index("green")))
+    few = replace(asked, splits={**asked.splits, "test": other})
+    assert not right(trained[0], few, "test")["majority"].any()
+
+
 def test_words_in_an_order_that_training_never_had_get_the_usual_answer():
     found = numbered(examples([1, 2, 3, 4, 5]), test=replace(examples([6]), questions=(("it", "is"),)))
     assert found.answers[question_only(found.splits["train"], found.splits["test"])[0]] == "yes"
