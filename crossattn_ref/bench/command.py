@@ -14,6 +14,8 @@ examples:
   crossattn bench multihead --folder elsewhere
   crossattn bench translation --part grammar/glass-box
   crossattn bench translation --part multi30k --corpus ../multi30k
+  crossattn bench vqa --part easy-vqa --corpus ../easy-vqa
+  crossattn bench vqa --part nlvr --corpus ../nlvr
 """
 
 
@@ -28,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("suite", nargs="?", metavar="SUITE", help=", ".join(suites.SUITES))
     parser.add_argument("--part", help="measure a part of the suite alone, where it has parts")
-    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where Multi30k lies already: nothing is fetched")
+    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where the corpus of that part lies")
     parser.add_argument("--folder", type=Path, default=records.FOLDER, help="where records lie (default: %(default)s)")
     parser.set_defaults(run=run)
 

@@ -18,7 +18,7 @@ from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.data.corpora import multi30k
 from crossattn_ref.data.translation import splits
 from crossattn_ref.decode.prepared import for_decoding
-from crossattn_ref.models.stored import replace as replace_file
+from crossattn_ref.files import write_whole
 from crossattn_ref.tasks import evaluate
 from crossattn_ref.tasks.translation import RECIPES, Trained, learn, load
 
@@ -98,7 +98,7 @@ def _scored(folder, splits):
         scores[metric.__name__], scores[f"{metric.__name__}_signature"] = metric(written, [pair.tgt for pair in test])
     rows = [json.loads(line) for line in (folder / "history.jsonl").read_text("utf-8").splitlines()]
     scores |= {"history": rows, "train_seconds": rows[-1]["seconds"]}
-    replace_file(path, json.dumps(scores).encode())
+    write_whole(path, json.dumps(scores).encode())
     return scores
 
 

@@ -7,6 +7,8 @@ Layer and head that point are chosen on the development split, for each seed.
 
 A run that lies finished in runs/vqa-<recipe>-seed<n>, as `crossattn train vqa` leaves it, is read; what is not there is
 trained, there. A record says in `trained_on` where each of its models was trained.
+
+The parts "easy-vqa" and "nlvr" read pictures and questions of others, from a folder: see picture_questions.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from crossattn_ref.bench import picture_questions
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.data.vqa import question_only
 from crossattn_ref.models.vqa import count_parameters
@@ -87,9 +90,11 @@ def guesses() -> Iterator[Measurement]:
             )
 
 
-PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {
+PARTS: dict[str, Callable[..., Iterator[Measurement]]] = {
     **{name: partial(by_recipe, name) for name in RECIPES},
     "question-only": guesses,
+    "easy-vqa": picture_questions.easy_vqa,
+    "nlvr": picture_questions.nlvr,
 }
 
 

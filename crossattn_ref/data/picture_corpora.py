@@ -72,6 +72,15 @@ def nlvr(path: str | Path) -> list[Statement]:
     return statements
 
 
+def nlvr_file(folder: str | Path, split: str) -> Path:
+    """Find a split of NLVR: <folder>/<split>/<split>.json, as it is published, or <folder>/<split>.json.
+
+    Raises FileNotFoundError where there is neither.
+    """
+    published = Path(folder, split, f"{split}.json")
+    return published if published.is_file() else _existing(Path(folder, f"{split}.json"))
+
+
 def draw_nlvr(statement: Statement, *, scale: float = 0.5) -> np.ndarray:
     """Draw an NLVR picture again from its coordinates -> uint8 (100 scale, 400 scale, 3): three grey boxes in a row.
 
@@ -84,14 +93,16 @@ def draw_nlvr(statement: Statement, *, scale: float = 0.5) -> np.ndarray:
     image = np.full((height * fine, width * fine, 3), 255.0)
     for number, box in enumerate(statement.boxes):
         left = 150 * number
-        image[np.broadcast_to((x >= left) & (x < left + 100), image.shape[:2])] = 211
+        image[np.broadcast_to((x >= left) & (x < left + 100), image.shape[:2])] = NLVR_GREY
         for thing in box:
             inside = _NLVR_SHAPES[thing["type"]](x - left - thing["x_loc"], y - thing["y_loc"], thing["size"])
-            image[inside & (x >= left) & (x < left + 100)] = _NLVR_COLOURS[thing["color"].lower()]
+            image[inside & (x >= left) & (x < left + 100)] = _NLVR_WRITTEN[thing["color"].lower()]
     return np.rint(image.reshape(height, fine, width, fine, 3).mean(axis=(1, 3))).astype(np.uint8)
 
 
-_NLVR_COLOURS = {"yellow": (255, 255, 0), "black": (0, 0, 0), "#0099ff": (0, 153, 255)}
+NLVR_COLOURS = {"yellow": (255, 255, 0), "black": (0, 0, 0), "blue": (0, 153, 255)}  # as people call them
+NLVR_GREY = 211  # of a box
+_NLVR_WRITTEN = NLVR_COLOURS | {"#0099ff": NLVR_COLOURS["blue"]}
 _NLVR_SHAPES: dict[str, Callable[..., np.ndarray]] = {
     "square": lambda x, y, size: (x >= 0) & (x < size) & (y >= 0) & (y < size),
     "circle": lambda x, y, size: (x - size / 2) ** 2 + (y - size / 2) ** 2 <= (size / 2) ** 2,

@@ -17,6 +17,8 @@ examples:
                                                               train.en, train.fr, val.en, val.fr in a folder of yours
   crossattn train captioning                                  pictures of shapes, and what is in them
   crossattn train vqa --recipe concatenation                  questions about them, without cross-attention
+  crossattn train vqa --data easy-vqa --corpus ../easy-vqa    questions that others ask about pictures of one shape
+  crossattn train vqa --data nlvr --corpus ../nlvr            what others say about three boxes: is it true?
 
 Ctrl-C stops after the step under way; the same command goes on from there, as if nothing had happened.
 A run's folder holds history.jsonl, last.ckpt and, at the end, translator.safetensors (with words.json),
@@ -25,7 +27,7 @@ captioner.safetensors or answerer.safetensors.
 recipes:
   translation   glass-box (for the grammar), standard, text, text-tiny, text-long (for other data)
   captioning    scenes, plain, rivals, unnamed (without, and each with one of the two remedies of scenes)
-  vqa           cross, concatenation, co-attention (ways to bring question and picture together)
+  vqa           cross, concatenation, co-attention (ways to bring question and picture together); none with --data
 """
 
 
@@ -39,9 +41,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("task", choices=["translation", "captioning", "vqa"], help="what is learnt")
-    parser.add_argument("--data", default="grammar", metavar="grammar|multi30k|FOLDER",
-                        help="for translation: the generated corpus (default), Multi30k, or your own")  # fmt: skip
-    parser.add_argument("--corpus", type=Path, metavar="FOLDER", help="where Multi30k lies already: nothing is fetched")
+    parser.add_argument("--data", default="grammar", metavar="NAME|FOLDER",
+                        help="for translation: grammar, which is generated (default), multi30k, or a folder of yours; "
+                        "for vqa: easy-vqa or nlvr (default: scenes that are drawn)")  # fmt: skip
+    parser.add_argument("--corpus", type=Path, metavar="FOLDER",
+                        help="where Multi30k, easy-VQA or NLVR lies already: nothing is fetched")  # fmt: skip
     parser.add_argument("--src", default="en", metavar="LANGUAGE", help="of text: the source (default: en)")
     parser.add_argument("--tgt", default="de", metavar="LANGUAGE", help="of text: the target (default: de)")
     parser.add_argument("--recipe", help="sizes and schedule (default: the first of the task's; text for text)")
@@ -103,10 +107,12 @@ def _translation(arguments):
 
 
 def _pictures(arguments):
-    """Train on scenes; nothing that only text has may be asked for."""
+    """Train on scenes, or on pictures of others; nothing that only text has may be asked for."""
     from crossattn_ref.train.progress import Bar
 
     if (arguments.data, arguments.corpus) != ("grammar", None):
+        if arguments.task == "vqa":
+            return _pictures_of_others(arguments)
         raise ValueError(f"--data and --corpus are for translation: {arguments.task} learns from scenes that it draws")
     task = importlib.import_module(f"crossattn_ref.tasks.{arguments.task}")
     name, recipe = _recipe(arguments, next(iter(task.RECIPES)))
@@ -115,6 +121,24 @@ def _pictures(arguments):
         recipe, seed=arguments.seed, folder=folder, device=arguments.device, about={"recipe": name}, show=Bar()
     )
     return trained, folder, task.SHIPPED.name
+
+
+def _pictures_of_others(arguments):
+    from crossattn_ref.tasks import picture_questions
+    from crossattn_ref.train.progress import Bar
+
+    data, recipes = arguments.data, picture_questions.RECIPES
+    if data not in recipes:
+        raise ValueError(f"--data must be one of {', '.join(recipes)} for vqa, or left out with --corpus, got {data!r}")
+    if arguments.corpus is None or arguments.recipe is not None:
+        raise ValueError(f"--data {data} needs --corpus FOLDER, where you have unpacked it, and takes no --recipe")
+    folder = arguments.folder or Path("runs", f"{data}-seed{arguments.seed}")
+    recipe = _in_time(arguments, recipes[data])
+    trained = picture_questions.learn(
+        recipe, picture_questions.corpus(data, arguments.corpus, side=recipe.side),
+        seed=arguments.seed, folder=folder, device=arguments.device, show=Bar(),
+    )  # fmt: skip
+    return trained, folder, picture_questions.SHIPPED.name
 
 
 def _folder(about, seed):
@@ -129,6 +153,11 @@ def _recipe(arguments, usual):
     name = arguments.recipe or usual
     if name not in recipes:
         raise ValueError(f"--recipe must be one of {', '.join(recipes)} for {arguments.task}, got {name!r}")
+    return name, _in_time(arguments, recipes[name])
+
+
+def _in_time(arguments, recipe):
+    """Put the steps and minutes that are asked for in the place of the recipe's."""
     asked = {"n_steps": arguments.steps, "minutes": arguments.minutes}
     given = {name: value for name, value in asked.items() if value is not None}
-    return name, replace(recipes[name], plan=replace(recipes[name].plan, **given))
+    return replace(recipe, plan=replace(recipe.plan, **given))
