@@ -8,7 +8,7 @@ Letters: Nq queries, Nk keys, n keys of a block; q (Nq, Dk), k (n, Dk), v (n, Dv
 import numpy as np
 
 from crossattn_ref.attention import reference
-from crossattn_ref.checks.compare import Violation
+from crossattn_ref.checks.compare import Violation, insist
 from crossattn_ref.checks.draw import normal, read_only, sizes
 from crossattn_ref.checks.exercise import Exercise, Property
 from crossattn_ref.checks.post import NOTES, Reader, agree, arrays, nothing, observed
@@ -194,7 +194,7 @@ def _sent_back(ask, case, cuts):
         block = {**given, "k": given["k"][at : at + n], "v": given["v"][at : at + n], "start": at, "seen": seen}
         args = {**block, "out": out, "log_total": log_total}
         ask.matches(**args)
-        parts.append(ask.call(**args))
+        parts.append(_gradients(ask.call(**args), block))
         at += n
     mask = np.arange(len(given["k"])) < seen[:, None]
     whole = reference.attention_backward(*given.values(), mask)
@@ -204,6 +204,14 @@ def _sent_back(ask, case, cuts):
     for name, mine, right in zip("qkv", ours, whole, strict=True):
         if not np.abs(mine - right).max() <= tolerance * (1 + np.abs(right).max()):
             raise Violation(f"the blocks together do not give the gradient of {name}", dict(given))
+
+
+def _gradients(value, block):
+    """Return the gradients of q, k and v, if that is what came back; it did the first time that this was asked."""
+    shapes = [block[name].shape for name in "qkv"]
+    if not isinstance(value, tuple) or [np.shape(part) for part in value] != shapes:
+        raise Violation("asked the same for a second time, it returned something of another form", block)
+    return tuple(insist(part, shape, block) for part, shape in zip(value, shapes, strict=True))
 
 
 def _backward_one_block(ask, rng):

@@ -103,3 +103,18 @@ def test_what_are_no_notes_is_answered_in_words(answer, complaint):
 def test_notes_that_say_the_same_in_other_numbers_are_as_good():
     report = examine("online-softmax/merge", merging._by_log_total)
     assert report.score == 1
+
+
+@pytest.mark.parametrize("form", [lambda grads: grads[0], lambda grads: (*grads[:2], "v")])
+def test_gradients_that_change_their_form_from_one_call_to_the_next_are_told(form):
+    """An answer that keeps something from one call to the next may return anything at the second."""
+    calls = []
+
+    def moody(*args):
+        calls.append(1)
+        grads = chunks.backward(*args)
+        return form(grads) if len(calls) % 2 == 0 else grads
+
+    report = examine("online-softmax/chunked_backward", moody, seed=1)
+    assert report.score == 0
+    assert "asked the same for a second time" in report.text()
