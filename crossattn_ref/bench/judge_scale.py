@@ -4,7 +4,9 @@ Every student hands in the assignment on attention, answered in full, no two ali
 that writes, between the moment when a tenth of the class is graded and the end.
 """
 
+import contextlib
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -36,8 +38,12 @@ def measure(*, students: int = 2000) -> Iterator[Measurement]:
     """Grade the class once."""
     with tempfile.TemporaryDirectory(prefix="class-") as folder:
         course = classroom.course(Path(folder) / "course", SUBJECT, students)
+        (course / "course.key").write_text("the key of a course")  # so that what goes wrong goes wrong again
         seconds, sizes, load = _graded(course)
-        classroom.insist_on_all_points(course)
+        try:
+            classroom.insist_on_all_points(course)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}: {_lost(course)}") from error
         graded = len(list(course.glob("autograded/*/*/*.ipynb")))
     figures = {
         "seconds": ("s per student", seconds / students),
@@ -48,6 +54,23 @@ def measure(*, students: int = 2000) -> Iterator[Measurement]:
     about = {"assignment": SUBJECT, "students": students, "workers": 1, "load_of_the_machine": load}
     for metric, (unit, value) in figures.items():
         yield Measurement(case=f"{students}", metric=metric, unit=unit, samples=[float(value)], seeds=[], more=about)
+
+
+def _lost(course):
+    """Say which checks lost points, and what the judge kept about them -> a few lines."""
+    query = """
+        select assignment.student_id, cell.name, grade.auto_score, cell.max_score
+        from grade join submitted_notebook as notebook on grade.notebook_id = notebook.id
+        join submitted_assignment as assignment on notebook.assignment_id = assignment.id
+        join grade_cells as cell on grade.cell_id = cell.id
+        where cell.cell_type = 'code' and (grade.auto_score is null or grade.auto_score < cell.max_score)"""
+    with contextlib.closing(sqlite3.connect(course / "gradebook.db")) as database:
+        rows = database.execute(query).fetchmany(5)
+    feedback = [path for row in rows for path in course.glob(f"autograded/{row[0]}/*/*.ipynb")]
+    said = [
+        line.strip()[:300] for path in feedback for line in path.read_text("utf-8").splitlines() if "FAILED" in line
+    ]
+    return "\n".join([*map(str, rows), *said])
 
 
 def _graded(course):
