@@ -59,10 +59,11 @@ def measure(*, students: int = 2000) -> Iterator[Measurement]:
 def _lost(course):
     """Say which checks lost points, and what the judge kept about them -> a few lines."""
     query = """
-        select assignment.student_id, cell.name, grade.auto_score, cell.max_score
+        select assignment.student_id, base.name, grade.auto_score, cell.max_score
         from grade join submitted_notebook as notebook on grade.notebook_id = notebook.id
         join submitted_assignment as assignment on notebook.assignment_id = assignment.id
         join grade_cells as cell on grade.cell_id = cell.id
+        join base_cell as base on base.id = cell.id
         where cell.cell_type = 'code' and (grade.auto_score is null or grade.auto_score < cell.max_score)"""
     with contextlib.closing(sqlite3.connect(course / "gradebook.db")) as database:
         rows = database.execute(query).fetchmany(5)

@@ -92,10 +92,18 @@ def _attention_batches(ask, rng):
 
 
 def _attention_large(ask, rng):
-    case = _qkv(rng)
-    ask.matches(q=1000 * case["q"], k=3 * case["k"], v=case["v"])
-    small = {name: array.astype(np.float32) for name, array in _qkv(rng).items()}
-    ask.matches(q=300 * small["q"], k=small["k"], v=small["v"])
+    ask.matches(**_loud(rng, 3000))
+    ask.matches(**{name: array.astype(np.float32) for name, array in _loud(rng, 300).items()})
+
+
+def _loud(rng, times):
+    """Draw a case with large scores, and one key of each query far ahead: between two level ones rounding decides."""
+    while True:
+        case = _qkv(rng)
+        case["q"] *= times
+        scores = np.sort(case["q"] @ case["k"].T / np.sqrt(case["q"].shape[-1]), axis=-1)
+        if (scores[..., -1] - scores[..., -2] > 20).all():
+            return case
 
 
 def _attention_input_kept(ask, rng):
