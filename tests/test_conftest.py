@@ -1,5 +1,6 @@
 """The rule that under REQUIRE_ALL=1 a skip fails, and the executed shapes."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,30 @@ def test_shapes_of_torch_modules_are_executed_unless_a_test_asks_for_none(projec
             assert double("2") == "22"
     """)
     project.runpytest_subprocess().assert_outcomes(passed=2)
+
+
+GROUPED = """
+    import os
+
+    import pytest
+
+    @pytest.mark.parametrize("number", range(8))
+    def test_in_some_process(number):
+        with open("processes", "a") as file:
+            print(os.getpid(), file=file)
+"""
+
+
+def _processes(project, folder):
+    """Say how many processes ran the tests of a folder, where two were at hand."""
+    project.mkdir(folder).joinpath("test_something.py").write_text(textwrap.dedent(GROUPED))
+    project.runpytest_subprocess("-n", "2", "--dist", "loadgroup").assert_outcomes(passed=8)
+    return len(set((project.path / "processes").read_text().splitlines()))
+
+
+def test_what_shares_a_built_book_or_a_graded_class_runs_in_one_process(project):
+    assert _processes(project, "book") == 1
+
+
+def test_what_shares_nothing_runs_in_all_processes(project):
+    assert _processes(project, "plot") == 2

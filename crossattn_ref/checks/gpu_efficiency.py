@@ -265,10 +265,18 @@ def _medians(ask, rng):
         (6, _lower),
         (7, _in_the_middle),
     ):
-        record = measured.record(rng, machine, n=n)
-        wrong = round(float(pick(record["samples_us"])), 2)
+        record, wrong = _misread(rng, machine, n, pick)
         lines += [("ok", record), ("wrong median", {**record, "median_us": wrong})]
     measured.verdicts(ask, rng, machine, [lines[i] for i in rng.permutation(len(lines))])
+
+
+def _misread(rng, machine, n, pick):
+    """Draw a record and what pick takes for its median, which must not come near the median by chance."""
+    while True:
+        record = measured.record(rng, machine, n=n)
+        wrong = round(float(pick(record["samples_us"])), 2)
+        if abs(wrong - record["median_us"]) > 0.01 * record["median_us"]:
+            return record, wrong
 
 
 def _upper(samples):

@@ -4,11 +4,14 @@ import ast
 import contextlib
 import functools
 import re
+from dataclasses import replace
 from types import FunctionType
 
 import pytest
 
-from crossattn_ref.checks import examine, exercises
+from crossattn_ref.checks import exercises
+from crossattn_ref.checks.exercise import examine
+from crossattn_ref.checks.table import find
 
 FENCE = re.compile(r"^(`{3,})(\{code-cell\}|python)[^\n]*\n(.*?)^\1\s*$", re.DOTALL | re.MULTILINE)
 OPTIONS = re.compile(r"\A(?:---\n.*?^---\n|(?::[^\n]*\n)+)", re.DOTALL | re.MULTILINE)
@@ -47,8 +50,14 @@ def given_away(text: str, subject: str, end: int | None = None) -> list[str]:
         f"{name} answers {exercise}"
         for place, name, function in functions_of(text)
         for exercise in exercises_of(subject)
-        if place < (len(text) if end is None else end) and examine(exercise, function).score == 1.0
+        if place < (len(text) if end is None else end) and answers(exercise, function)
     ]
+
+
+def answers(exercise: str, function: FunctionType) -> bool:
+    """Tell whether a function earns all points. Which mistake it makes otherwise is not asked: that takes long."""
+    unexplained = replace(find(exercise), misconceptions=(), compositions=tuple)
+    return examine(exercise, unexplained, unexplained.local(function)).score == 1.0
 
 
 def source_shown(text: str, subject: str) -> list[str]:

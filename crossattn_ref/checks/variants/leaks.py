@@ -274,7 +274,7 @@ def _mask_by_mask(attend, rng):
 
 def _key_by_key(attend, rng):
     """Change one hidden key at a time, and compare the queries that may not see it."""
-    for nq, nk in ((3, 5), (4, 4), (5, 3)):
+    for nq, nk in ((3, 5), (3, 7), (4, 4), (5, 3)):
         q, k, v = (rng.standard_normal(shape) for shape in ((2, 2, nq, 3), (2, 2, nk, 3), (2, 2, nk, 3)))
         seen = visible(rng, 2, 1, nq, nk)
         out = attend(q, k, v, seen)
