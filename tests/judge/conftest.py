@@ -81,8 +81,10 @@ def cells(kernel):
 
 def zygote(kernel: Kernel) -> psutil.Process:
     """Find the process that loads the libraries, seen from the outside."""
-    inside = psutil.Process(kernel._process.pid).children(recursive=True)
-    return next((process for process in inside if process.name() != "bwrap"), psutil.Process(kernel._process.pid))
+    started = psutil.Process(kernel._process.pid)
+    if kernel.isolation == "none":
+        return started
+    return next(process for process in started.children(recursive=True) if process.name() != "bwrap")
 
 
 def family(kernel: Kernel) -> list[psutil.Process]:
