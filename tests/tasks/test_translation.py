@@ -174,7 +174,7 @@ def test_the_recipes_fit_the_grammar_and_text_has_at_most_three_million_weights(
     words = words_of(corpus("grammar")["train"], None)
     glass_box = new_translator(RECIPES["glass-box"], words, seed=0)
     assert [layer.cross_attention.n_heads for layer in glass_box.decoder] == [1]
-    for name in ("text", "text-tiny", "text-long"):
+    for name in ("text", "text-twice", "text-tiny", "text-long"):
         shared = range(RECIPES[name].n_subwords)
         model = new_translator(RECIPES[name], (shared, shared), seed=0)
         assert sum(parameter.numel() for parameter in model.parameters()) <= 3_000_000
