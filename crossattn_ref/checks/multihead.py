@@ -10,6 +10,7 @@ import torch
 from crossattn_ref.attention import dense
 from crossattn_ref.attention.multihead import MultiHeadAttention
 from crossattn_ref.checks.compare import insist, unmoved
+from crossattn_ref.checks.decided import decided, in_all_heads
 from crossattn_ref.checks.draw import normal, sizes, visible
 from crossattn_ref.checks.exercise import Exercise, Property
 from crossattn_ref.checks.modules import lengths, real, repeated
@@ -110,24 +111,9 @@ def _large(ask, rng):
     config, state, args = _case(rng)
     args = _padded(rng, args)
     loud = {**state, "q_proj.weight": 300 * state["q_proj.weight"]}
+    args["x"] = decided(rng, args["x"], in_all_heads(config, loud, args))
     ask.forward_matches(config, loud, **args)
-    args["x"] = _decided(rng, args["x"], lambda x: _largest_weights(config, loud, {**args, "x": x}).min(axis=1))
     ask.forward_matches(config, _as(np.float32, loud), **_as(np.float32, args))
-
-
-def _decided(rng, queries, largest):
-    """Draw queries anew until each reads one key alone: between two that are nearly level, rounding decides."""
-    while (level := largest(queries) < 1 - 1e-9).any():
-        queries = np.where(level[..., None], normal(rng, *queries.shape), queries)
-    return queries
-
-
-def _largest_weights(config, state, args):
-    """Find the largest weight of every query in every head."""
-    layer = MultiHeadAttention(**config).double()
-    layer.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    x, memory, mask = map(torch.from_numpy, (args["x"], args["memory"], args["mask"]))
-    return layer.weights(x, memory, mask).amax(-1).detach().numpy()
 
 
 def _half(ask, rng):
@@ -165,14 +151,15 @@ def _shared_extremes(ask, rng):
 
 
 def _shared_large(ask, rng):
+    ask.matches(**_shared_loud(rng, 1000))
+    ask.matches(**_as(np.float32, _shared_loud(rng, 300)))
+
+
+def _shared_loud(rng, times):
     case = _shared_case(rng)
-    ask.matches(**{**case, "q": 1000 * case["q"]})
-    small = _shared_case(rng)
-    k = torch.from_numpy(small["k"])
-    small["q"] = 300 * _decided(
-        rng, small["q"], lambda q: dense.attention_weights(300 * torch.from_numpy(q), k).amax(-1).numpy()
-    )
-    ask.matches(**_as(np.float32, small))
+    k = torch.from_numpy(case["k"])
+    q = decided(rng, case["q"], lambda q: dense.attention_weights(torch.from_numpy(times * q), k).amax(-1).numpy())
+    return {**case, "q": times * q}
 
 
 EXERCISES = {
