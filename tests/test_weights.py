@@ -1,19 +1,18 @@
 """The trained weights that come with the package: small, of known origin, and good for what the book does with them."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import crossattn_ref
 from crossattn_ref.data import captioning as scenes
 from crossattn_ref.data import summarization as news
 from crossattn_ref.data import translation as grammar
-from crossattn_ref.data.batches import collate
-from crossattn_ref.decode.sequential import greedy
 from crossattn_ref.models import stored
-from crossattn_ref.tasks import captioning, evaluate_captions, summarization, translation
+from crossattn_ref.tasks import captioning, evaluate, evaluate_captions, summarization, translation
 
 WEIGHTS = Path(crossattn_ref.__file__).parent / "weights"
 LARGEST = 1_000_000  # bytes
@@ -36,16 +35,23 @@ def test_a_file_is_small_and_says_how_it_was_made(name):
     assert made_here or about["command"] == "crossattn bench summarization"
 
 
-def test_the_glass_box_translates():
+def test_the_glass_box_is_what_its_recipe_makes_of_the_grammar():
     box = translation.shipped("glass-box")
-    pairs = grammar.splits()["test"][:100]
-    numbers = collate([(box.words[0].encode(pair.src), []) for pair in pairs])
-    lengths = torch.from_numpy(numbers.src_lengths)
-    with torch.no_grad():
-        memory = box.model.encode(torch.from_numpy(numbers.src), lengths)
-        written = greedy(box.model, memory, lengths, max_tokens=60)
-    right = [tuple(box.words[1].decode(row.tokens)) == pair.tgt for row, pair in zip(written, pairs, strict=True)]
-    assert np.mean(right) > 0.7
+    recipe, corpus = translation.RECIPES[box.about["recipe"]], grammar.splits()
+    words = translation.words_of(corpus["train"], recipe.n_subwords)
+    assert [side.as_json() for side in box.words] == [side.as_json() for side in words]
+    assert box.model.config == translation.new_translator(recipe, words, seed=0).config
+    plan = json.loads(json.dumps(asdict(recipe.plan)))
+    assert box.about["plan"] == {name: plan[name] for name in box.about["plan"]}
+    named = ("n_tokens", "smoothing", "consistency")
+    assert {name: box.about[name] for name in named} == {name: getattr(recipe, name) for name in named}
+
+
+def test_the_glass_box_translates_and_looks_where_the_words_come_from():
+    box, corpus = translation.shipped("glass-box"), grammar.splits()
+    reading = evaluate.best_reading(box, corpus["dev"])
+    assert evaluate.exact_match(box, corpus["test"][:100]) >= 95
+    assert evaluate.alignment_error(box, corpus["test"], reading) <= 8
 
 
 def test_the_summarizer_copies_names_that_stand_in_no_other_text():

@@ -25,7 +25,7 @@ A run's folder holds history.jsonl, last.ckpt and, at the end, translator.safete
 captioner.safetensors or answerer.safetensors.
 
 recipes:
-  translation   glass-box (for the grammar), standard, text, text-tiny, text-long (for other data)
+  translation   glass-box (for the grammar), standard, text, text-twice, text-tiny, text-long (for other data)
   captioning    scenes, plain, rivals, unnamed (without, and each with one of the two remedies of scenes)
   vqa           cross, concatenation, co-attention (ways to bring question and picture together); none with --data
 """
