@@ -51,5 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"crossattn bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("crossattn bench: stopped; what was not finished is not recorded", file=sys.stderr)
+        return 130
     print(f"recorded in {arguments.folder / record.suite}.jsonl")
     return 0

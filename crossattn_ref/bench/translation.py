@@ -44,7 +44,7 @@ def measure(*, seeds: Sequence[int] = SEEDS) -> Iterator[Measurement]:
 def grammar(recipe: str, *, seeds: Sequence[int] = SEEDS) -> Iterator[Measurement]:
     """Train by a recipe with every seed, and measure on every split; layer and head are chosen on "dev" alone."""
     corpus = splits()
-    found = [_grammar_figures(learn(RECIPES[recipe], corpus, seed=seed), corpus) for seed in seeds]
+    found = [_grammar_figures(_whole(learn(RECIPES[recipe], corpus, seed=seed)), corpus) for seed in seeds]
     about = {"recipe": asdict(RECIPES[recipe]), "readings": [reading for _, reading in found]}
     units = {"train_seconds": "s", "parameters": "parameters"}
     for case, metric in found[0][0]:
@@ -56,6 +56,13 @@ def grammar(recipe: str, *, seeds: Sequence[int] = SEEDS) -> Iterator[Measuremen
             seeds=list(seeds),
             more=about,
         )
+
+
+def _whole(trained):
+    """Pass on what was trained to its end: a run that somebody stopped has no figures. Raises KeyboardInterrupt."""
+    if trained.history.ended == "interrupted":
+        raise KeyboardInterrupt
+    return trained
 
 
 def text(*, runs: Path = RUNS, corpus: Path | None = None) -> Iterator[Measurement]:

@@ -1,5 +1,6 @@
 """The suite of translators: every case and metric that others read, on a corpus and a recipe that cost little."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from crossattn_ref.data import corpora
 from crossattn_ref.data.translation import splits
 from crossattn_ref.tasks import evaluate
 from crossattn_ref.tasks import translation as task
+from crossattn_ref.train import loop
 from crossattn_ref.train.loop import Plan
 
 TEXT = task.Recipe(
@@ -140,3 +142,15 @@ def test_a_corpus_is_handed_to_the_part_that_reads_one_and_the_signature_is_prin
     assert str(tmp_path) not in json.dumps(found.more)
     assert main(["bench", "multihead", "--corpus", str(corpus)]) == 2
     assert "corpus must be left out: crossattn bench multihead reads none" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_is_stopped_gives_no_figure_and_leaves_the_records_as_they_were(tmp_path, monkeypatch, capsys):
+    @contextlib.contextmanager
+    def asked():
+        yield lambda: True
+
+    monkeypatch.setattr(loop, "asked_to_stop", asked)
+    assert main(["bench", "translation", "--part", "grammar/glass-box", "--folder", str(tmp_path)]) == 130
+    assert "what was not finished is not recorded" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
