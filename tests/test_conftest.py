@@ -1,4 +1,4 @@
-"""The rule that under REQUIRE_ALL=1 a skip fails, and the executed shapes."""
+"""The rule that under REQUIRE_ALL=1 a skip fails, the executed shapes, and what runs in one process."""
 
 import textwrap
 from pathlib import Path
