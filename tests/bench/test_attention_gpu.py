@@ -348,8 +348,7 @@ def test_what_was_measured_is_kept_when_a_later_row_breaks_off_and_passes_the_au
         raise KeyboardInterrupt
 
     monkeypatch.setitem(attention_gpu.PARTS, "decode", broken)
-    with pytest.raises(KeyboardInterrupt):
-        main(["bench", "attention-gpu", "--part", "decode", "--folder", str(tmp_path)])
+    assert main(["bench", "attention-gpu", "--part", "decode", "--folder", str(tmp_path)]) == 130
     kept = records.read("attention-gpu", tmp_path)
     assert {(SMALL.name + "/math", "median_us"), ("ceilings of small", "exp_rate")} <= {
         (r.case, r.metric) for r in kept
