@@ -9,22 +9,21 @@ is not there is trained, there. A record says in `trained_on` where each of its 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from crossattn_ref.bench import trained
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.models.vqa import count_parameters
 from crossattn_ref.tasks import captioning, evaluate_captions
-from crossattn_ref.tasks.captioning import RECIPES, Trained
+from crossattn_ref.tasks.captioning import RECIPES
 
 PACKAGES = ("numpy", "torch")
 SEEDS = (0, 1, 2)
 RUNS = Path("runs")
 SPLITS = ("test", "held-out")
-UNITS = {"train_seconds": "s", "parameters": "parameters"}  # all others are in percent
 
 
 def hardware() -> dict[str, int]:
@@ -43,46 +42,31 @@ def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -
 
     The cases of the recipe "scenes" are "scenes/test" and "scenes/held-out", those of another have its name at the end.
     """
-    trained = [_run(recipe, seed, runs) for seed in seeds]
-    readings = [evaluate_captions.best_reading(one, captioning.splits()["dev"]) for one in trained]
-    about = {
-        "readings": [asdict(reading) for reading in readings],
-        "trained_on": [one.about["trained_on"] for one in trained],
-        "recipe": asdict(RECIPES[recipe]),
-    }
-    figures = [_figures(one, reading) for one, reading in zip(trained, readings, strict=True)]
-    for case, metric in figures[0]:
-        yield Measurement(
-            case=case if recipe == "scenes" else f"{case}/{recipe}",
-            metric=metric,
-            unit=UNITS.get(metric, "%"),
-            samples=[float(found[case, metric]) for found in figures],
-            seeds=list(seeds),
-            more=about,
-        )
+    yield from trained.by_recipe(
+        captioning,
+        recipe,
+        seeds=seeds,
+        runs=runs,
+        best_reading=evaluate_captions.best_reading,
+        figures=_figures,
+        name=lambda case: case if recipe == "scenes" else f"{case}/{recipe}",
+    )
 
 
 PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {name: partial(by_recipe, name) for name in RECIPES}
 
 
-def _run(recipe, seed, runs) -> Trained:
-    folder = runs / f"captioning-{recipe}-seed{seed}"
-    if (folder / captioning.SHIPPED.name).exists():
-        return captioning.load(folder)
-    return captioning.learn(RECIPES[recipe], seed=seed, folder=folder, about={"recipe": recipe})
-
-
-def _figures(trained, reading) -> Mapping[tuple[str, str], float]:
+def _figures(captioner, reading) -> Mapping[tuple[str, str], float]:
     """Measure one captioner -> {(case, metric): figure}."""
     found = {
-        ("scenes", "train_seconds"): trained.about["train_seconds"],
-        ("scenes", "parameters"): count_parameters(trained.model),
+        ("scenes", "train_seconds"): captioner.about["train_seconds"],
+        ("scenes", "parameters"): count_parameters(captioner.model),
     }
     for split in SPLITS:
         drawn, case = captioning.splits()[split], f"scenes/{split}"
-        found |= {(case, name): value for name, value in evaluate_captions.scores(trained, drawn).items()}
-        found[case, "pointing"] = evaluate_captions.pointing(trained, drawn, reading)
-        found[case, "mass"] = evaluate_captions.mass(trained, drawn, reading)
-        blind = evaluate_captions.blind_scores(trained, drawn)
+        found |= {(case, name): value for name, value in evaluate_captions.scores(captioner, drawn).items()}
+        found[case, "pointing"] = evaluate_captions.pointing(captioner, drawn, reading)
+        found[case, "mass"] = evaluate_captions.mass(captioner, drawn, reading)
+        blind = evaluate_captions.blind_scores(captioner, drawn)
         found |= {(f"{case}/blank", name): value for name, value in blind.items()}
     return found

@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from crossattn_ref.bench.measure import Measurement
+from crossattn_ref.bench.trained import to_its_end
 from crossattn_ref.data.picture_corpora import nlvr_file
 from crossattn_ref.models.vqa import count_parameters
 from crossattn_ref.tasks import picture_questions
 from crossattn_ref.tasks.evaluate_picture_questions import right
 from crossattn_ref.tasks.picture_questions import RECIPES, SHIPPED, Corpus, Recipe
-from crossattn_ref.tasks.vqa import Trained
+from crossattn_ref.tasks.trained import Trained
 
 SEEDS = (0, 1, 2)
 RUNS = Path("runs")
@@ -75,11 +76,11 @@ def _trained(data, case, folder, seeds, runs):
 
 def _run(recipe: Recipe, corpus: Corpus, seed: int, folder: Path) -> Trained:
     if not (folder / SHIPPED.name).exists():
-        return picture_questions.learn(recipe, corpus, seed=seed, folder=folder)
-    trained = picture_questions.load(folder)
-    if tuple(trained.about["words"]) != corpus.words.words or tuple(trained.about["answers"]) != corpus.answers:
+        return to_its_end(picture_questions.learn(recipe, corpus, seed=seed, folder=folder))
+    there = picture_questions.load(folder)
+    if tuple(there.about["words"]) != corpus.words.words or tuple(there.about["answers"]) != corpus.answers:
         raise ValueError(f"{folder} was trained on another corpus: move it away, and it is trained anew")
-    return trained
+    return there
 
 
 def _measured(case, found, seeds, about) -> Iterator[Measurement]:

@@ -17,6 +17,7 @@ import torch
 from crossattn_ref import interpret, records
 from crossattn_ref.bench import measure as measuring
 from crossattn_ref.bench.measure import Measurement
+from crossattn_ref.bench.trained import to_its_end
 from crossattn_ref.data import summarization as news
 from crossattn_ref.data.translation import Pair
 from crossattn_ref.models import stored
@@ -86,7 +87,7 @@ def _kept(kind, seed, splits, plan, folder):
     path = folder / f"{kind}-{seed}.safetensors"
     if not path.exists():
         before = time.perf_counter()
-        trained = summarization.learn(kind, splits, seed=seed, plan=plan)
+        trained = to_its_end(summarization.learn(kind, splits, seed=seed, plan=plan))
         about = {
             "command": "crossattn bench summarization",
             "seed": seed,

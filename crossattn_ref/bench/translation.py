@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from crossattn_ref.bench.measure import Measurement
+from crossattn_ref.bench.trained import to_its_end
 from crossattn_ref.data.corpora import multi30k
 from crossattn_ref.data.translation import splits
 from crossattn_ref.decode.prepared import for_decoding
@@ -25,6 +26,7 @@ from crossattn_ref.tasks.translation import RECIPES, Trained, learn, load
 PACKAGES = ("numpy", "torch", "tokenizers", "sacrebleu")
 SEEDS = (0, 1, 2)
 RUNS = Path("runs")
+FINISHED = "translator.safetensors"  # what a run of Multi30k has at its end
 WIDTH = 5  # of the beam, for text
 BATCH = 500  # sentences written at once
 
@@ -44,7 +46,7 @@ def measure(*, seeds: Sequence[int] = SEEDS) -> Iterator[Measurement]:
 def grammar(recipe: str, *, seeds: Sequence[int] = SEEDS) -> Iterator[Measurement]:
     """Train by a recipe with every seed, and measure on every split; layer and head are chosen on "dev" alone."""
     corpus = splits()
-    found = [_grammar_figures(_whole(learn(RECIPES[recipe], corpus, seed=seed)), corpus) for seed in seeds]
+    found = [_grammar_figures(to_its_end(learn(RECIPES[recipe], corpus, seed=seed)), corpus) for seed in seeds]
     about = {"recipe": asdict(RECIPES[recipe]), "readings": [reading for _, reading in found]}
     units = {"train_seconds": "s", "parameters": "parameters"}
     for case, metric in found[0][0]:
@@ -58,22 +60,17 @@ def grammar(recipe: str, *, seeds: Sequence[int] = SEEDS) -> Iterator[Measuremen
         )
 
 
-def _whole(trained):
-    """Pass on what was trained to its end: a run that somebody stopped has no figures. Raises KeyboardInterrupt."""
-    if trained.history.ended == "interrupted":
-        raise KeyboardInterrupt
-    return trained
-
-
 def text(*, runs: Path = RUNS, corpus: Path | None = None) -> Iterator[Measurement]:
-    """Score Multi30k with a beam of 5, once for each run; FileNotFoundError where there is none.
+    """Score Multi30k with a beam of 5, once for each run that is finished; FileNotFoundError where there is none.
 
     What is chosen is chosen on the development split: the length penalty of each run, and, where there are runs of
     several recipes, the recipe whose case has no name of its own.
     """
-    folders = sorted(runs.glob("multi30k-en-de*-seed*"))
+    folders = [folder for folder in sorted(runs.glob("multi30k-en-de*-seed*")) if (folder / FINISHED).exists()]
     if not folders:
-        raise FileNotFoundError(f"{runs} holds no multi30k-en-de-seed<n>: crossattn train translation --data multi30k")
+        raise FileNotFoundError(
+            f"{runs} holds no finished multi30k-en-de-seed<n>: crossattn train translation --data multi30k"
+        )
     splits, recipes = multi30k(folder=corpus), {}
     for folder in folders:
         run = _scored(folder, splits)

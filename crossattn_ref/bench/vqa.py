@@ -12,24 +12,22 @@ The parts "easy-vqa" and "nlvr" read pictures and questions of others, from a fo
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from crossattn_ref.bench import picture_questions
+from crossattn_ref.bench import picture_questions, trained
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.data.vqa import question_only
 from crossattn_ref.models.vqa import count_parameters
 from crossattn_ref.tasks import evaluate_answers, vqa
-from crossattn_ref.tasks.vqa import RECIPES, Trained
+from crossattn_ref.tasks.vqa import RECIPES
 
 PACKAGES = ("numpy", "torch")
 SEEDS = (0, 1, 2)
 RUNS = Path("runs")
 SPLITS = ("test", "held-out")
-UNITS = {"train_seconds": "s", "parameters": "parameters"}  # all others are in percent
 N_PARTS = 8  # of the corpus, from which question_only learns
 
 
@@ -51,23 +49,15 @@ def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -
     The cases of cross-attention are "scenes/test" and "scenes/held-out", with the kind of question behind it, such as
     "scenes/test/verify_rel"; those of another recipe have its name at the end.
     """
-    trained = [_run(recipe, seed, runs) for seed in seeds]
-    readings = [evaluate_answers.best_reading(one, vqa.splits()["dev"]) for one in trained]
-    about = {
-        "readings": [asdict(reading) for reading in readings],
-        "trained_on": [one.about["trained_on"] for one in trained],
-        "recipe": asdict(RECIPES[recipe]),
-    }
-    figures = [_figures(one, reading) for one, reading in zip(trained, readings, strict=True)]
-    for case, metric in figures[0]:
-        yield Measurement(
-            case=case if recipe == "cross" else f"{case}/{recipe}",
-            metric=metric,
-            unit=UNITS.get(metric, "%"),
-            samples=[float(found[case, metric]) for found in figures],
-            seeds=list(seeds),
-            more=about,
-        )
+    yield from trained.by_recipe(
+        vqa,
+        recipe,
+        seeds=seeds,
+        runs=runs,
+        best_reading=evaluate_answers.best_reading,
+        figures=_figures,
+        name=lambda case: case if recipe == "cross" else f"{case}/{recipe}",
+    )
 
 
 def guesses() -> Iterator[Measurement]:
@@ -98,24 +88,17 @@ PARTS: dict[str, Callable[..., Iterator[Measurement]]] = {
 }
 
 
-def _run(recipe, seed, runs) -> Trained:
-    folder = runs / f"vqa-{recipe}-seed{seed}"
-    if (folder / vqa.SHIPPED.name).exists():
-        return vqa.load(folder)
-    return vqa.learn(RECIPES[recipe], seed=seed, folder=folder, about={"recipe": recipe})
-
-
-def _figures(trained, reading) -> Mapping[tuple[str, str], float]:
+def _figures(answerer, reading) -> Mapping[tuple[str, str], float]:
     """Measure one answerer -> {(case, metric): figure}."""
     found = {
-        ("scenes", "train_seconds"): trained.about["train_seconds"],
-        ("scenes", "parameters"): count_parameters(trained.model),
+        ("scenes", "train_seconds"): answerer.about["train_seconds"],
+        ("scenes", "parameters"): count_parameters(answerer.model),
     }
     for split in SPLITS:
         asked, case = vqa.splits()[split], f"scenes/{split}"
-        found |= _named(case, "accuracy", evaluate_answers.accuracy(trained, asked))
-        found |= _named(case, "pointing", evaluate_answers.pointing(trained, asked, reading))
-        found[f"{case}/blank", "accuracy"] = evaluate_answers.blind_accuracy(trained, asked)["all"]
+        found |= _named(case, "accuracy", evaluate_answers.accuracy(answerer, asked))
+        found |= _named(case, "pointing", evaluate_answers.pointing(answerer, asked, reading))
+        found[f"{case}/blank", "accuracy"] = evaluate_answers.blind_accuracy(answerer, asked)["all"]
     return found
 
 

@@ -7,7 +7,7 @@ Letters: B pictures, N words of a caption with its marks of begin and end, V wor
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -21,13 +21,12 @@ from crossattn_ref.data import captioning
 from crossattn_ref.data.captioning import ATTRIBUTE, VOCABULARY, Captions, Words
 from crossattn_ref.data.scenes import Scene, draw_scene, half_named
 from crossattn_ref.data.words import BEGIN, END
-from crossattn_ref.models import stored
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.captioning import Captioner, CaptionerConfig, write
 from crossattn_ref.models.images import STEMS, ImageConfig, as_float
-from crossattn_ref.tasks.provenance import trained_on
-from crossattn_ref.train.history import History
-from crossattn_ref.train.loop import Plan, train
+from crossattn_ref.tasks import trained
+from crossattn_ref.tasks.trained import Trained
+from crossattn_ref.train.loop import Plan
 from crossattn_ref.train.losses import cross_entropy
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "captioner.safetensors"
@@ -73,15 +72,6 @@ RECIPES = {
 }
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A captioner, and what happened while it learnt; about says how it was made."""
-
-    model: Captioner
-    history: History
-    about: Mapping = field(default_factory=dict)
-
-
 @cache
 def splits() -> dict[str, Captions]:
     """Draw what is not trained on, the same for every seed: "dev", "test" and "held-out"."""
@@ -108,13 +98,8 @@ def learn(
     model = new_captioner(recipe, seed=seed).to(device)
     task = Captioning(recipe, splits()["dev"], reserved=_scenes(splits()), seed=seed, device=device)
     about = {"data": "scenes", "model": _sizes(recipe), "learning": _learning(recipe), **(about or {})}
-    history = train(model, task, replace(recipe.plan, seed=seed), folder=folder, about=about, show=show)
-    about |= {"seed": seed, "plan": asdict(recipe.plan), **trained_on(device), "train_seconds": history.seconds}
-    if history.ended != "interrupted":
-        about["dev"] = history.rows[-1]
-        if folder:
-            stored.write(model, Path(folder) / "captioner.safetensors", about)
-    return Trained(model.eval(), history, about)
+    path = folder and Path(folder) / SHIPPED.name
+    return trained.learn(model, task, recipe.plan, seed=seed, path=path, device=device, about=about, show=show)
 
 
 def load(path: Path) -> Trained:
@@ -122,13 +107,12 @@ def load(path: Path) -> Trained:
 
     Raises FileNotFoundError, or stored.Unreadable where the file is damaged or holds something else.
     """
-    path = Path(path) / "captioner.safetensors" if Path(path).is_dir() else Path(path)
-    weights, about = stored.read(path)
-    if about.get("data") != "scenes" or "word_dropout" not in about.get("model", {}):
-        raise stored.Unreadable(f"{path} holds no captioner: crossattn train captioning makes one")
-    model = Captioner(_config(about["model"]))
-    stored.load(model, weights, source=str(path))
-    return Trained(model.eval(), History(), about)
+    return trained.load(
+        trained.in_folder(path, SHIPPED.name),
+        lambda sizes: Captioner(_config(sizes)),
+        data="scenes",
+        otherwise="holds no captioner: crossattn train captioning makes one",
+    )
 
 
 def shipped() -> Trained:

@@ -16,7 +16,8 @@ from crossattn_ref.data.scenes import N_CELLS
 from crossattn_ref.data.vqa import KINDS, Questions
 from crossattn_ref.models.images import as_float
 from crossattn_ref.tasks.evaluate_captions import blank
-from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, Trained, numbered, scores
+from crossattn_ref.tasks.trained import Trained
+from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, numbered, scores
 
 
 @dataclass(frozen=True)

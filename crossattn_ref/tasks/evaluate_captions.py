@@ -14,7 +14,8 @@ from crossattn_ref.data import captioning
 from crossattn_ref.data.captioning import Captions, Words
 from crossattn_ref.data.scenes import N_CELLS
 from crossattn_ref.models.images import as_float
-from crossattn_ref.tasks.captioning import AT_ONCE, Trained, captions, numbered
+from crossattn_ref.tasks.captioning import AT_ONCE, captions, numbered
+from crossattn_ref.tasks.trained import Trained
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 
 from crossattn_ref.tasks.evaluate_captions import blank
 from crossattn_ref.tasks.picture_questions import Corpus
-from crossattn_ref.tasks.vqa import Numbers, Trained, scores
+from crossattn_ref.tasks.trained import Trained
+from crossattn_ref.tasks.vqa import Numbers, scores
 
 RIVALS = ("blank", "question-only", "majority")
 

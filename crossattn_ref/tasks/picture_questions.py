@@ -6,6 +6,7 @@ last of which stays white. The loop, what a batch is and how answers are scored 
 Letters: B questions, N words of the longest question, I pictures, S side of a picture in pixels.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,15 +18,14 @@ from torch.nn import functional
 
 from crossattn_ref.data import picture_corpora
 from crossattn_ref.data.words import Vocabulary, tokens
-from crossattn_ref.models import stored
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.images import STEMS, ImageConfig, as_float
 from crossattn_ref.models.vqa import Answerer, AnswererConfig
-from crossattn_ref.tasks.provenance import trained_on
+from crossattn_ref.tasks import trained
+from crossattn_ref.tasks.trained import Trained
 from crossattn_ref.tasks.variations import VARIATIONS
-from crossattn_ref.tasks.vqa import SHIPPED, Answering, Batch, Numbers, Trained
-from crossattn_ref.train.history import History
-from crossattn_ref.train.loop import Plan, train
+from crossattn_ref.tasks.vqa import SHIPPED, Answering, Batch, Numbers
+from crossattn_ref.train.loop import Plan
 
 UNKNOWN = "<unknown>"
 TESTED_ON = {"easy-vqa": "test", "nlvr": "dev"}  # the split of each corpus that a model trained on "train" is tested on
@@ -148,8 +148,8 @@ def numbered(examples: Examples, **others: Examples) -> Corpus:
     A word that no two groups of the former say is UNKNOWN in all; an answer that none of them has gets the number -1.
     """
     said = {(word, group) for words, group in zip(examples.questions, examples.groups, strict=True) for word in words}
-    times = [word for word, _ in said]
-    words = Vocabulary([UNKNOWN, *(word for word in set(times) if times.count(word) > 1)])
+    times = Counter(word for word, _ in said)
+    words = Vocabulary([UNKNOWN, *(word for word, n in times.items() if n > 1)])
     answers = tuple(sorted(set(examples.answers)))
     parts = {"train": examples, **others}
     longest = max(len(question) for part in parts.values() for question in part.questions)
@@ -182,24 +182,18 @@ def learn(
         "answers": corpus.answers,
         "learning": {name: getattr(recipe, name) for name in ("batch", "per_image", "vary")},
     }
-    history = train(model, task, replace(recipe.plan, seed=seed), folder=folder, about=about, show=show)
-    about |= {"seed": seed, "plan": asdict(recipe.plan), **trained_on(device), "train_seconds": history.seconds}
-    if history.ended != "interrupted":
-        about["dev"] = history.rows[-1]
-        if folder:
-            stored.write(model, Path(folder) / SHIPPED.name, about)
-    return Trained(model.eval(), history, about)
+    path = folder and Path(folder) / SHIPPED.name
+    return trained.learn(model, task, recipe.plan, seed=seed, path=path, device=device, about=about, show=show)
 
 
 def load(folder: Path) -> Trained:
     """Read an answerer from the folder of its run; FileNotFoundError, or stored.Unreadable for a file of others."""
-    path = Path(folder) / SHIPPED.name
-    weights, about = stored.read(path)
-    if about.get("data") != "pictures of others":
-        raise stored.Unreadable(f"{path} was not trained on pictures of others: crossattn train vqa --data does that")
-    model = Answerer(_config(about["model"]))
-    stored.load(model, weights, source=str(path))
-    return Trained(model.eval(), History(), about)
+    return trained.load(
+        Path(folder) / SHIPPED.name,
+        lambda sizes: Answerer(_config(sizes)),
+        data="pictures of others",
+        otherwise="was not trained on pictures of others: crossattn train vqa --data does that",
+    )
 
 
 class Asking(Answering):

@@ -8,7 +8,7 @@ Letters: B questions, N words of the longest question, I pictures, A answers.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -23,13 +23,12 @@ from crossattn_ref.data.programs import ANSWERS
 from crossattn_ref.data.scenes import draw_scene, half_named
 from crossattn_ref.data.vqa import ANSWER_NUMBER, VOCABULARY, Questions
 from crossattn_ref.data.words import tokens
-from crossattn_ref.models import stored
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.images import STEMS, ImageConfig, as_float
 from crossattn_ref.models.vqa import Answerer, AnswererConfig, CoReading, CrossReading, JointReading, as_large_as
-from crossattn_ref.tasks.provenance import trained_on
-from crossattn_ref.train.history import History
-from crossattn_ref.train.loop import Plan, train
+from crossattn_ref.tasks import trained
+from crossattn_ref.tasks.trained import Trained
+from crossattn_ref.train.loop import Plan
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "answerer.safetensors"
 FUSIONS = {"cross": CrossReading, "concatenation": JointReading, "co-attention": CoReading}
@@ -91,15 +90,6 @@ class Numbers:
     def to(self, device: str) -> "Numbers":
         """Put everything on a device."""
         return Numbers(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
-
-
-@dataclass(frozen=True)
-class Trained:
-    """An answerer, and what happened while it learnt; about says how it was made."""
-
-    model: Answerer
-    history: History
-    about: Mapping = field(default_factory=dict)
 
 
 @cache
@@ -183,13 +173,8 @@ def learn(
     model = new_answerer(recipe, seed=seed).to(device)
     task = Answering(recipe, drawn.to(device), numbered(splits()["dev"]).to(device), seed=seed)
     about = {"data": "questions", "model": _sizes(recipe), "learning": _learning(recipe), **(about or {})}
-    history = train(model, task, replace(recipe.plan, seed=seed), folder=folder, about=about, show=show)
-    about |= {"seed": seed, "plan": asdict(recipe.plan), **trained_on(device), "train_seconds": history.seconds}
-    if history.ended != "interrupted":
-        about["dev"] = history.rows[-1]
-        if folder:
-            stored.write(model, Path(folder) / "answerer.safetensors", about)
-    return Trained(model.eval(), history, about)
+    path = folder and Path(folder) / SHIPPED.name
+    return trained.learn(model, task, recipe.plan, seed=seed, path=path, device=device, about=about, show=show)
 
 
 def load(path: Path) -> Trained:
@@ -197,13 +182,12 @@ def load(path: Path) -> Trained:
 
     Raises FileNotFoundError, or stored.Unreadable where the file is damaged or holds something else.
     """
-    path = Path(path) / "answerer.safetensors" if Path(path).is_dir() else Path(path)
-    weights, about = stored.read(path)
-    if about.get("data") != "questions":
-        raise stored.Unreadable(f"{path} holds no answerer: crossattn train vqa makes one")
-    model = Answerer(_config(about["model"]))
-    stored.load(model, weights, source=str(path))
-    return Trained(model.eval(), History(), about)
+    return trained.load(
+        trained.in_folder(path, SHIPPED.name),
+        lambda sizes: Answerer(_config(sizes)),
+        data="questions",
+        otherwise="holds no answerer: crossattn train vqa makes one",
+    )
 
 
 def shipped() -> Trained:
