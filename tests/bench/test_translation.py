@@ -125,6 +125,15 @@ def test_the_test_split_is_scored_once_and_with_what_the_development_split_chose
     assert not seen
 
 
+def test_a_run_that_is_not_finished_is_passed_over(tmp_path, corpus):
+    trained(tmp_path, corpus, "text", 0)
+    unfinished = trained(tmp_path, corpus, "text", 1)
+    (unfinished / "translator.safetensors").unlink()
+    found = {(m.case, m.metric): m for m in translation.text(runs=tmp_path, corpus=corpus)}
+    assert found["multi30k/en-de/test2016/beam5", "bleu"].seeds == [0]
+    assert not (unfinished / "scores.json").exists()
+
+
 def test_a_corpus_is_handed_to_the_part_that_reads_one_and_the_signature_is_printed(
     tmp_path, corpus, monkeypatch, capsys
 ):
