@@ -102,8 +102,12 @@ class ImageConfig:
 class ImageEncoder(nn.Module):
     """Turn pictures into memories: one row for each patch, row by row from the top left.
 
-    Positions are a learned vector for each row plus one for each column, added behind the stem.
+    Positions are a learned vector for each row plus one for each column, added behind the stem. They begin in order,
+    rows from -1 to 1 along one direction and columns along another: what lies left of what can be read off at once,
+    where vectors drawn at random would have to be sorted first.
     Raises ValueError for pictures of another size or number of channels than the encoder was made for.
+    Source, for coordinates as an input: Liu et al., An Intriguing Failing of Convolutional Neural Networks and the
+    CoordConv Solution (2018), section 3.
     """
 
     def __init__(self, config: ImageConfig):
@@ -111,8 +115,9 @@ class ImageEncoder(nn.Module):
         width, n = config.layer.d_model, config.side // config.patch
         self.expected = (config.channels, config.side, config.side)
         self.stem = config.stem(width, patch=config.patch, channels=config.channels)
-        self.rows = nn.Parameter(torch.randn(n, width) * width**-0.5)
-        self.columns = nn.Parameter(torch.randn(n, width) * width**-0.5)
+        places = torch.linspace(-1, 1, n)[:, None]
+        self.rows = nn.Parameter(places * torch.randn(width))
+        self.columns = nn.Parameter(places * torch.randn(width))
         self.layers = nn.ModuleList(EncoderLayer(config.layer) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(width)
 

@@ -8,6 +8,7 @@ Letters: B questions in a batch, H heads, Nq words, Nk patches, A answers, D mod
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -107,15 +108,39 @@ class CoReading(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class AnswererConfig:
-    """What an answerer is made of: the sizes of its vocabulary and of its list of answers, and a fusion."""
+    """What an answerer is made of: the sizes of its vocabulary and of its list of answers, a fusion, and a pooling.
+
+    pooling says how the words become one vector: by the largest number in each place ("max"), or by their "mean".
+    Raises ValueError for another pooling.
+    """
 
     n_words: int
     n_answers: int
     longest: int = 24
     n_layers: int = 2
     fusion: Callable[[LayerConfig, int], nn.Module] = CrossReading
+    pooling: Literal["max", "mean"] = "max"
     image: ImageConfig = field(default_factory=ImageConfig)
     layer: LayerConfig = field(default_factory=lambda: LayerConfig(d_model=64, n_heads=4, d_ff=128, dropout=0.0))
+
+    def __post_init__(self):
+        """Check what no block checks itself."""
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
+
+
+def largest(x: Words, real: Real) -> Words:
+    """Give each place wholly to the real word whose number there is largest: what one word has found is not diluted."""
+    winner = x.masked_fill(~real[..., None], -torch.inf).argmax(dim=1, keepdim=True)
+    return torch.zeros_like(x).scatter_(1, winner, 1.0)
+
+
+def alike(x: Words, real: Real) -> Words:
+    """Give each place to all real words alike, never to the padding: what one of twelve has found counts a twelfth."""
+    return (real / real.sum(dim=1, keepdim=True)).to(x.dtype)[..., None].expand_as(x)
+
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"max": largest, "mean": alike}  # shares, 1 over the words
 
 
 class Answerer(nn.Module):
@@ -126,10 +151,12 @@ class Answerer(nn.Module):
         width = config.layer.d_model
         self.image = ImageEncoder(config.image)
         self.words = nn.Embedding(config.n_words, width)
-        nn.init.normal_(self.words.weight, std=width**-0.5)  # no larger than positions, or the order would be drowned
         self.positions = LearnedPositions(config.longest, width)
+        for vectors in (self.words.weight, self.positions.vectors):
+            nn.init.normal_(vectors, std=0.5)  # alike, and too large to drown in what the first layer adds
         self.fusion = config.fusion(config.layer, config.n_layers)
         self.norm = nn.LayerNorm(width)
+        self.shares = POOLINGS[config.pooling]
         self.out = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.n_answers))
 
     def encode(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B Nk D"]:
@@ -142,8 +169,7 @@ class Answerer(nn.Module):
         """Score every answer to a question of so many words about a memory; ValueError for one without any."""
         x, real = self._read(words, lengths)
         x = self.norm(self.fusion(x, real, memory))
-        mean = (x * real[..., None]).sum(dim=1) / lengths[:, None]  # over the words alone, never over the padding
-        return self.out(mean)
+        return self.out((self.shares(x, real) * x).sum(dim=1))
 
     def forward(
         self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
@@ -156,6 +182,13 @@ class Answerer(nn.Module):
     ) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
         """Compute where each word looks in the picture, layer by layer."""
         return self.fusion.weights(*self._read(words, lengths), self.image(images))
+
+    def heard(
+        self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B Nq"]:
+        """Compute which share each word has in the vector that the answer is made from."""
+        x, real = self._read(words, lengths)
+        return self.shares(self.norm(self.fusion(x, real, self.image(images))), real).mean(dim=-1)
 
     def _read(self, words, lengths):
         if (lengths < 1).any() or (lengths > words.shape[1]).any():

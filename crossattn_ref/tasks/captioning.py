@@ -6,7 +6,7 @@ splits is trained on. A run lies in a folder: what the loop writes there, and at
 Letters: B pictures, N words of a caption with its marks of begin and end, V words of the vocabulary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossattn_ref import interpret
 from crossattn_ref.data import captioning
 from crossattn_ref.data.captioning import ATTRIBUTE, VOCABULARY, Captions, Words
-from crossattn_ref.data.scenes import Scene, draw_scene, half_named
+from crossattn_ref.data.scenes import N_CELLS, Scene, draw_scene, half_named
 from crossattn_ref.data.words import BEGIN, END
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.captioning import Captioner, CaptionerConfig, write
@@ -34,7 +35,7 @@ BEGINS, ENDS = VOCABULARY.number(BEGIN), VOCABULARY.number(END)
 LONGEST = 22  # numbers of a caption: four objects in 19 words, the two marks, and one to spare
 AT_ONCE = 100  # pictures
 
-Batch = tuple[Tensor, Tensor]  # images uint8 (B, 48, 48, 3), words (B, N)
+Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (B, 48, 48, 3), words (B, N), what they name: bool (B, N - 1, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class Recipe:
     layer holds the sizes of all layers (as for LayerConfig), stem names one of models.images.STEMS. An epoch is
     n_scenes scenes, drawn anew; of their objects half_named takes a name from the share `unnamed`. rivals says which
     words the right one is compared with: "all", or, where it names something, of the words for the same attribute those
-    "seen" with the rest of the object. word_dropout as for CaptionerConfig.
+    "seen" with the rest of the object. word_dropout as for CaptionerConfig. pointing weighs a second loss, which asks
+    each word that names something to look at it, in the mean of all layers and heads; 0 leaves attention alone.
     """
 
     layer: Mapping = field(default_factory=lambda: {"d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0.0})
@@ -62,6 +64,7 @@ class Recipe:
     unnamed: float = 0.0
     word_dropout: float = 0.0
     rivals: Literal["all", "seen"] = "all"
+    pointing: float = 0.0
 
 
 RECIPES = {
@@ -69,6 +72,7 @@ RECIPES = {
     "plain": Recipe(),  # what everybody does, and what held-out pairs show of it; then each of the two remedies alone
     "rivals": Recipe(rivals="seen"),
     "unnamed": Recipe(unnamed=0.3),
+    "supervised": Recipe(rivals="seen", unnamed=0.3, pointing=0.3),  # told where to look, which nothing else here is
 }
 
 
@@ -145,6 +149,21 @@ def rivals(words: Tensor, never_together: Tensor) -> Tensor:
     return ~(excused & (attribute[target][..., None] == attribute))
 
 
+def astray(weights: Sequence[Tensor], named: Tensor) -> Tensor:
+    """Sum, over the words that name something, minus the logarithm of what they give to it in the mean of all maps.
+
+    weights (B, H, Nq, Nk) of each layer, named bool (B, Nq, Nk).
+    """
+    given = torch.stack([layer.mean(dim=1) for layer in weights]).mean(dim=0)
+    return -(given * named).sum(dim=-1)[named.any(dim=-1)].log().sum()
+
+
+def regions(drawn: Captions, n: int) -> np.ndarray:
+    """Say which patches each of n rows of words names -> bool (B, n, 16); a word that names nothing has none."""
+    named = [(*regions, *[None] * (n - len(regions))) for regions in drawn.regions]
+    return np.stack([interpret.regions_of(row, N_CELLS) for row in named])
+
+
 class Captioning:
     """What train.loop asks for: scenes drawn anew in every epoch, none of those reserved, and the loss of a batch.
 
@@ -170,16 +189,21 @@ class Captioning:
     def epoch(self, number: int) -> list[Batch]:
         """Draw the pictures and captions of an epoch, in batches."""
         drawn, n = self.draw(number), self.recipe.batch
-        images, words = torch.from_numpy(drawn.images).to(self.device), numbered(drawn.words).to(self.device)
-        return list(zip(images.split(n), words.split(n), strict=True))
+        words = numbered(drawn.words)
+        named = torch.from_numpy(regions(drawn, words.shape[1] - 1))
+        columns = (column.to(self.device).split(n) for column in (torch.from_numpy(drawn.images), words, named))
+        return list(zip(*columns, strict=True))
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Sum the loss of all words, the mark of the end included."""
-        images, words = batch
+        images, words, named = batch
         logits = model(as_float(images), words[:, :-1])
         if self.recipe.rivals == "seen":
             logits = logits.masked_fill(~rivals(words, self.never_together), -torch.inf)
-        return cross_entropy(logits, words[:, 1:])
+        total, count = cross_entropy(logits, words[:, 1:])
+        if self.recipe.pointing:
+            total = total + self.recipe.pointing * astray(model.weights(as_float(images), words[:, :-1]), named)
+        return total, count
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Compute the share of the captions, in percent, that is written as wanted."""
@@ -204,7 +228,7 @@ def _sizes(recipe):
 
 
 def _learning(recipe):
-    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "unnamed", "rivals")}
+    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "unnamed", "rivals", "pointing")}
 
 
 def _config(sizes):

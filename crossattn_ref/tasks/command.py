@@ -26,8 +26,10 @@ captioner.safetensors or answerer.safetensors.
 
 recipes:
   translation   glass-box (for the grammar), standard, text, text-twice, text-tiny, text-long (for other data)
-  captioning    scenes, plain, rivals, unnamed (without, and each with one of the two remedies of scenes)
-  vqa           cross, concatenation, co-attention (ways to bring question and picture together); none with --data
+  captioning    scenes, plain, rivals, unnamed (without, and each with one of the two remedies of scenes), supervised
+                (scenes, and told where to look)
+  vqa           cross, concatenation, co-attention (ways to bring question and picture together), mean (cross, with the
+                mean of the words instead of their largest numbers); none with --data
 """
 
 

@@ -7,6 +7,7 @@ Letters: B questions, H heads, Nq words, Nk patches.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,14 +25,16 @@ from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, numbered, scores
 class Reading:
     """Which weights are read: a layer, one of its heads or (None) the mean of them, and whose of the words.
 
-    layer None means the mean of all layers and heads.
-
-    together means the sum over all words; otherwise it is the question mark alone, which has nothing to ask for itself.
+    layer None means the mean of all layers and heads. whose "all" means the sum over all words, "mark" the question
+    mark alone, which has nothing to ask for itself, and "heard" all words, each as much as the answer is made from it.
     """
 
     layer: int | None
     head: int | None
-    together: bool = True
+    whose: Literal["all", "mark", "heard"] = "all"
+
+
+WHOSE = ("all", "mark", "heard")
 
 
 def accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
@@ -63,40 +66,46 @@ def best_reading(trained: Trained, asked: Questions) -> Reading:
     """Choose the layer, the head and the words that point best: on the development split."""
     weights, regions = attention(trained, numbered(asked)), _regions(asked)
     readings = [
-        Reading(layer, head, together)
+        Reading(layer, head, whose)
         for layer, w in enumerate(weights)
         for head in (None, *range(w.shape[1]))
-        for together in (True, False)
+        for whose in WHOSE
     ]
-    readings += [Reading(None, None, together) for together in (True, False)]
+    readings += [Reading(None, None, whose) for whose in WHOSE]
     return max(readings, key=lambda reading: _hits(weights, regions, reading).sum())
 
 
 def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
-    """Compute how much each question looks at each patch, all its words and its last one: (B, H, 2, Nk) a layer."""
+    """Compute how much each question looks at each patch, a row for each of WHOSE: (B, H, 3, Nk) a layer."""
     asked, found = asked.to(next(trained.model.parameters()).device), []
     real = torch.arange(asked.words.shape[1], device=asked.words.device) < asked.lengths[:, None]
     with torch.inference_mode():
         for part in torch.arange(len(asked.answers), device=real.device).split(AT_ONCE):
             images = as_float(asked.images[asked.image_of[part]])
-            weights = trained.model.weights(images, asked.words[part], asked.lengths[part])
-            found.append([_of_question(w, real[part], asked.lengths[part]) for w in weights])
+            questions = images, asked.words[part], asked.lengths[part]
+            counted = _counted(real[part], asked.lengths[part], trained.model.heard(*questions))
+            found.append([_of_question(w, counted) for w in trained.model.weights(*questions)])
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 
 def chosen(weights: list[np.ndarray], reading: Reading) -> np.ndarray:
     """Pick from what attention returns what a reading reads -> (B, Nk)."""
-    rows = [layer[:, :, 0 if reading.together else 1] for layer in weights]  # (B, H, Nk)
+    rows = [layer[:, :, WHOSE.index(reading.whose)] for layer in weights]  # (B, H, Nk)
     if reading.layer is None:
         return np.mean([layer.mean(axis=1) for layer in rows], axis=0)
     layer = rows[reading.layer]
     return layer.mean(axis=1) if reading.head is None else layer[:, reading.head]
 
 
-def _of_question(weights, real, lengths):
-    """Sum over the real words, and take the last of them: (B, H, Nq, Nk) -> (B, H, 2, Nk)."""
-    last = weights[torch.arange(len(weights), device=weights.device), :, lengths - 1]
-    return torch.stack([(weights * real[:, None, :, None]).sum(dim=2), last], dim=2).cpu().numpy()
+def _counted(real, lengths, heard):
+    """Say how much each word counts, a row for each of WHOSE -> (B, 3, Nq)."""
+    mark = torch.arange(real.shape[1], device=real.device) == lengths[:, None] - 1
+    return torch.stack([real.float(), mark.float(), heard], dim=1)
+
+
+def _of_question(weights, counted):
+    """Add up over the words, each as much as it counts: (B, H, Nq, Nk), (B, 3, Nq) -> (B, H, 3, Nk)."""
+    return torch.einsum("bhqk,bwq->bhwk", weights, counted).cpu().numpy()
 
 
 def _hits(weights, regions, reading):

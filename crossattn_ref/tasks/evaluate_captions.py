@@ -12,9 +12,8 @@ import torch
 from crossattn_ref import interpret
 from crossattn_ref.data import captioning
 from crossattn_ref.data.captioning import Captions, Words
-from crossattn_ref.data.scenes import N_CELLS
 from crossattn_ref.models.images import as_float
-from crossattn_ref.tasks.captioning import AT_ONCE, captions, numbered
+from crossattn_ref.tasks.captioning import AT_ONCE, captions, numbered, regions
 from crossattn_ref.tasks.trained import Trained
 
 
@@ -58,22 +57,22 @@ def cross_weights(trained: Trained, images: np.ndarray, words: Sequence[Words]) 
 def pointing(trained: Trained, drawn: Captions, reading: Reading) -> float:
     """Compute how many of a hundred words that name something look most at the patch that they name."""
     weights = chosen(cross_weights(trained, drawn.images, drawn.words), reading)
-    return 100 * interpret.pointing_game(weights, _regions(drawn, weights.shape[1]))
+    return 100 * interpret.pointing_game(weights, regions(drawn, weights.shape[1]))
 
 
 def mass(trained: Trained, drawn: Captions, reading: Reading) -> float:
     """Compute which share of its attention, in percent, a word that names something gives to what it names."""
     weights = chosen(cross_weights(trained, drawn.images, drawn.words), reading)
-    return 100 * interpret.attention_mass(weights, _regions(drawn, weights.shape[1]))
+    return 100 * interpret.attention_mass(weights, regions(drawn, weights.shape[1]))
 
 
 def best_reading(trained: Trained, drawn: Captions) -> Reading:
     """Choose the layer and the head that point best, or the mean of a layer's heads or of all: on "dev"."""
     weights = cross_weights(trained, drawn.images, drawn.words)
-    regions = _regions(drawn, weights[0].shape[2])
+    named = regions(drawn, weights[0].shape[2])
     readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
     readings.append(Reading(None, None))
-    return max(readings, key=lambda reading: interpret.pointing_game(chosen(weights, reading), regions))
+    return max(readings, key=lambda reading: interpret.pointing_game(chosen(weights, reading), named))
 
 
 def chosen(weights: Sequence[np.ndarray], reading: Reading) -> np.ndarray:
@@ -89,8 +88,3 @@ def _compared(written, wanted):
         "exact_match": 100 * captioning.exact_match(written, wanted),
         "object_f1": 100 * captioning.object_f1(written, wanted),
     }
-
-
-def _regions(drawn, n_rows):
-    named = [(*regions, *[None] * (n_rows - len(regions))) for regions in drawn.regions]
-    return np.stack([interpret.regions_of(row, N_CELLS) for row in named])

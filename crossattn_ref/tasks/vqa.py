@@ -9,7 +9,7 @@ Letters: B questions, N words of the longest question, I pictures, A answers.
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -45,13 +45,15 @@ Batch = tuple[Tensor, Tensor, Tensor]  # numbers of questions (B,), of pictures 
 class Recipe:
     """How an answerer is made, and how it is trained.
 
-    fusion names one of FUSIONS, layer the sizes of all layers (as for LayerConfig), of which d_ff gives way where the
-    model is to have n_parameters. The corpus is n_scenes scenes with per_image questions each, a batch so many scenes
-    with theirs; of the objects half_named takes a name from the share `unnamed`. rivals says which answers the right
-    one is compared with: "all", or all but those that data.vqa.excused lists.
+    fusion names one of FUSIONS, pooling is as for AnswererConfig, layer holds the sizes of all layers (as for
+    LayerConfig), of which d_ff gives way where the model is to have n_parameters. The corpus is n_scenes scenes with
+    per_image questions each, a batch so many scenes with theirs; of the objects half_named takes a name from the share
+    `unnamed`. rivals says which answers the right one is compared with: "all", or all but those that data.vqa.excused
+    lists.
     """
 
     fusion: Literal["cross", "concatenation", "co-attention"] = "cross"
+    pooling: Literal["max", "mean"] = "max"
     layer: Mapping = field(default_factory=lambda: {"d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0.0})
     n_layers: int = 3
     n_image_layers: int = 1
@@ -59,7 +61,7 @@ class Recipe:
     n_parameters: int | None = 400_000
     plan: Plan = field(
         default_factory=lambda: Plan(
-            n_steps=6000, n_warmup=300, peak_rate=2e-3, schedule="linear", validate_every=1000, bfloat16=False,
+            n_steps=4000, n_warmup=200, peak_rate=3e-3, schedule="linear", validate_every=1000, bfloat16=False,
             watch="accuracy", lower_is_better=False,
         )
     )  # fmt: skip
@@ -70,7 +72,7 @@ class Recipe:
     rivals: Literal["all", "seen"] = "seen"
 
 
-RECIPES = {fusion: Recipe(fusion=fusion) for fusion in FUSIONS}
+RECIPES = {fusion: Recipe(fusion=fusion) for fusion in FUSIONS} | {"mean": Recipe(pooling="mean")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,7 @@ def splits() -> dict[str, Questions]:
     return vqa.splits(np.random.default_rng(0), train=0)
 
 
+@lru_cache(maxsize=1)
 def corpus(n_scenes: int, *, per_image: int = 5, unnamed: float = 0.0, processes: int = 1) -> Numbers:
     """Draw what is trained on, the same for every seed: part by part, in several processes where that is asked for."""
     sizes = [min(PART, n_scenes - first) for first in range(0, n_scenes, PART)]
@@ -225,7 +228,8 @@ class Answering:
         images, words = drawn.images[pictures], drawn.words[questions]
         images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
         words = torch.where(mirrored[about, None], self.mirror[words], words)
-        logits = model.answer(model.encode(as_float(images))[about], words, drawn.lengths[questions])
+        words, lengths = _trimmed(words, drawn.lengths[questions])
+        logits = model.answer(model.encode(as_float(images))[about], words, lengths)
         if self.recipe.rivals == "seen":
             logits = logits.masked_fill(~drawn.fair[questions], -torch.inf)
         return functional.cross_entropy(logits, drawn.answers[questions], reduction="sum"), len(questions)
@@ -241,7 +245,12 @@ def scores(model: Answerer, asked: Numbers) -> Tensor:
     """Score every answer to every question -> (B, A)."""
     memory = torch.cat([model.encode(as_float(part)) for part in asked.images.split(AT_ONCE)])
     parts = zip(*(column.split(AT_ONCE) for column in (asked.image_of, asked.words, asked.lengths)), strict=True)
-    return torch.cat([model.answer(memory[image_of], words, lengths) for image_of, words, lengths in parts])
+    return torch.cat([model.answer(memory[image_of], *_trimmed(words, lengths)) for image_of, words, lengths in parts])
+
+
+def _trimmed(words, lengths):
+    """Leave away the columns that are padding in every row."""
+    return words[:, : int(lengths.max())], lengths
 
 
 @cache
@@ -257,7 +266,7 @@ def _joined(parts: list[Numbers]) -> Numbers:
 
 
 def _sizes(recipe):
-    names = ("fusion", "layer", "n_layers", "n_image_layers", "stem", "n_parameters")
+    names = ("fusion", "pooling", "layer", "n_layers", "n_image_layers", "stem", "n_parameters")
     return {name: asdict(recipe)[name] for name in names}
 
 
@@ -273,6 +282,7 @@ def _config(sizes):
         longest=LONGEST,
         n_layers=sizes["n_layers"],
         fusion=FUSIONS[sizes["fusion"]],
+        pooling=sizes["pooling"],
         image=ImageConfig(layer=layer, n_layers=sizes["n_image_layers"], stem=STEMS[sizes["stem"]]),
         layer=layer,
     )

@@ -18,6 +18,7 @@ from crossattn_ref.models.vqa import (
 B, N, V, A = 2, 7, 11, 5
 LAYER = LayerConfig(d_model=26, n_heads=2, d_ff=17, dropout=0.0)
 FUSIONS = pytest.mark.parametrize("fusion", [CrossReading, JointReading, CoReading])
+POOLINGS = pytest.mark.parametrize("pooling", ["max", "mean"])
 LENGTHS = torch.tensor([N, 4])
 
 
@@ -26,9 +27,9 @@ def config(fusion, **options):
     return AnswererConfig(n_words=V, n_answers=A, longest=13, fusion=fusion, image=image, layer=LAYER, **options)
 
 
-def made(fusion):
+def made(fusion, **options):
     torch.manual_seed(0)
-    return Answerer(config(fusion)).eval()
+    return Answerer(config(fusion, **options)).eval()
 
 
 def drawn():
@@ -37,8 +38,9 @@ def drawn():
 
 
 @FUSIONS
-def test_what_stands_in_the_padding_has_no_effect_and_neither_has_its_amount(fusion):
-    model, (images, words) = made(fusion), drawn()
+@POOLINGS
+def test_what_stands_in_the_padding_has_no_effect_and_neither_has_its_amount(fusion, pooling):
+    model, (images, words) = made(fusion, pooling=pooling), drawn()
     scores = model(images, words, LENGTHS)
     other = words.clone()
     other[1, 4:] = 3
@@ -50,8 +52,9 @@ def test_what_stands_in_the_padding_has_no_effect_and_neither_has_its_amount(fus
 
 
 @FUSIONS
-def test_every_real_word_and_the_own_picture_count(fusion):
-    model, (images, words) = made(fusion), drawn()
+@POOLINGS
+def test_every_real_word_and_the_own_picture_count(fusion, pooling):
+    model, (images, words) = made(fusion, pooling=pooling), drawn()
     scores = model(images, words, LENGTHS)
     for place in range(4):
         changed = words.clone()
@@ -62,6 +65,37 @@ def test_every_real_word_and_the_own_picture_count(fusion):
     moved = (model(other, words, LENGTHS) - scores).abs().amax(dim=1)
     assert moved[0] > 1e-6
     assert moved[1] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"), [("max", lambda x: x.amax(dim=1)), ("mean", lambda x: x.mean(dim=1))], ids=["max", "mean"]
+)
+def test_an_answer_is_made_from_the_largest_numbers_of_the_real_words_or_from_their_mean(pooling, expected):
+    model, (images, words) = made(CrossReading, pooling=pooling), drawn()
+    scores, found = model(images, words, LENGTHS), []
+    model.norm.register_forward_hook(lambda _, args, out: found.append(out))
+    for sample, n in enumerate(LENGTHS.tolist()):
+        model(images[sample : sample + 1], words[sample : sample + 1, :n], LENGTHS[sample : sample + 1])
+        torch.testing.assert_close(model.out(expected(found[-1]))[0], scores[sample])
+
+
+def test_a_word_is_heard_as_much_as_the_answer_is_made_from_it():
+    (images, words), found = drawn(), []
+    model = made(CrossReading)
+    model.norm.register_forward_hook(lambda _, args, out: found.append(out))
+    heard = model.heard(images, words, LENGTHS)
+    for sample, n in enumerate(LENGTHS.tolist()):
+        winners = found[0][sample, :n].argmax(dim=0)
+        expected = [(winners == word).double().mean().item() for word in range(N)]
+        assert heard[sample].tolist() == pytest.approx(expected)
+    heard = made(CrossReading, pooling="mean").heard(images, words, LENGTHS)
+    torch.testing.assert_close(heard, torch.tensor([[1 / 7] * 7, [1 / 4] * 4 + [0.0] * 3]))
+
+
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_another_pooling_is_refused():
+    with pytest.raises(ValueError, match="pooling must be one of max, mean, got 'first'"):
+        config(CrossReading, pooling="first")
 
 
 @FUSIONS

@@ -24,6 +24,7 @@ from crossattn_ref.tasks.captioning import (
     load,
     new_captioner,
     numbered,
+    regions,
     rivals,
     splits,
 )
@@ -73,7 +74,7 @@ def test_words_that_no_caption_says_of_one_thing_are_no_rivals_and_all_others_ar
 
 def test_the_right_word_is_always_among_its_rivals_in_training_also_where_things_have_no_name():
     task = Captioning(replace(QUICK, unnamed=0.6, n_scenes=211), splits()["dev"])
-    for _, words in task.epoch(1):
+    for _, words, _ in task.epoch(1):
         fair = rivals(words, task.never_together)
         target = words[:, 1:]
         assert fair.gather(-1, target[..., None]).all()
@@ -92,7 +93,8 @@ def test_the_loss_is_that_of_each_word_among_its_rivals(which, kept):
     model = new_captioner(QUICK, seed=0).eval()
     words = numbered([("a", "small", "red", "circle")])
     image = torch.from_numpy(kept["dev"].images[:1])
-    total, count = task.loss(model, (image, words))
+    nothing = torch.zeros(1, words.shape[1] - 1, 16, dtype=torch.bool)
+    total, count = task.loss(model, (image, words, nothing))
     scores = model(as_float(image), words[:, :-1])[0].double()
     expected = 0.0
     for row, word in enumerate([A, SMALL, RED, CIRCLE, 2]):
@@ -109,16 +111,15 @@ def test_the_loss_is_that_of_each_word_among_its_rivals(which, kept):
 def test_every_epoch_is_drawn_anew_and_comes_back_the_same(kept):
     task = Captioning(QUICK, kept["dev"], seed=3)
     first, second, again = (task.epoch(number) for number in (0, 1, 0))
-    assert [len(images) for images, _ in first] == [13, 13, 13, 13, 1]
-    for (images, words), (images_again, words_again) in zip(first, again, strict=True):
-        assert (images == images_again).all()
-        assert (words == words_again).all()
+    assert [len(images) for images, *_ in first] == [13, 13, 13, 13, 1]
+    for batch, batch_again in zip(first, again, strict=True):
+        assert all((column == column_again).all() for column, column_again in zip(batch, batch_again, strict=True))
     assert not (first[0][0] == second[0][0]).all()
     assert not (first[0][0] == Captioning(QUICK, kept["dev"], seed=4).epoch(0)[0][0]).all()
 
 
 def test_one_who_reads_the_pixels_finds_the_captions_of_training_right_and_no_held_out_pair(kept):
-    for images, words in Captioning(QUICK, kept["dev"]).epoch(2):
+    for images, words, _ in Captioning(QUICK, kept["dev"]).epoch(2):
         for image, row in zip(images.numpy(), words.tolist(), strict=True):
             text = " ".join(VOCABULARY.decode(row))
             assert said(see(image)) == text
@@ -155,9 +156,27 @@ def trained(tmp_path_factory):
 def test_a_model_that_learns_expects_the_words_of_captions(trained, kept):
     model, _ = trained
     task, words = Captioning(QUICK, kept["dev"]), numbered(kept["test"].words)
-    images = torch.from_numpy(kept["test"].images)
-    before = task.loss(new_captioner(QUICK, seed=0), (images, words))[0].item()
-    assert task.loss(model.model, (images, words))[0].item() < before / 2
+    batch = torch.from_numpy(kept["test"].images), words, torch.from_numpy(regions(kept["test"], words.shape[1] - 1))
+    before = task.loss(new_captioner(QUICK, seed=0), batch)[0].item()
+    assert task.loss(model.model, batch)[0].item() < before / 2
+
+
+def test_supervised_attention_costs_what_each_word_gives_to_other_patches_than_it_names():
+    task = Captioning(replace(QUICK, pointing=0.25), splits()["dev"])
+    free = Captioning(QUICK, splits()["dev"])
+    model = new_captioner(QUICK, seed=0).eval()
+    images, words, named = batch = task.epoch(0)[0]
+    weights = [w.double() for w in model.weights(as_float(images), words[:, :-1])]
+    drawn, expected = task.draw(0), 0.0
+    for sample in range(len(images)):
+        for row, cell in enumerate(drawn.regions[sample]):
+            if cell is not None:
+                given = [w[sample, head, row, cell] for w in weights for head in range(w.shape[1])]
+                expected -= torch.stack(given).mean().log().item()
+    assert named.any(dim=-1).sum() == sum(cell is not None for row in drawn.regions[: len(images)] for cell in row)
+    (with_it, n), (without, same) = task.loss(model, batch), free.loss(model, batch)
+    assert n == same
+    assert (with_it - without).item() == pytest.approx(0.25 * expected, rel=1e-4)
 
 
 def test_scores_compare_what_is_written_with_what_was_wanted(trained, kept):
@@ -273,7 +292,10 @@ def test_the_command_trains_a_captioner_and_says_where_it_lies(tmp_path, capsys,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "glass-box"], "must be one of scenes, plain, rivals, unnamed for captioning, got 'glass-box'"),
+        (
+            ["--recipe", "glass-box"],
+            "must be one of scenes, plain, rivals, unnamed, supervised for captioning, got 'glass-box'",
+        ),
         (["--data", "multi30k"], "--data and --corpus are for translation: captioning learns from scenes"),
         (["--device", "banana"], "--device banana is not there"),
         (["--steps", "0"], "n_steps must be at least 1"),

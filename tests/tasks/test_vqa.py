@@ -251,6 +251,9 @@ class Pointer(torch.nn.Module):
         super().__init__()
         self.nothing = torch.nn.Parameter(torch.zeros(1))
 
+    def heard(self, images, words, lengths):
+        return (words == VOCABULARY.number("how")) * 0.75 + (words == VOCABULARY.number("?")) * 0.25
+
     def weights(self, images, words, lengths):
         told = torch.zeros(len(words), 2, words.shape[1], 16)
         told[:, 1, 1:, 5] = 0.1
@@ -269,8 +272,10 @@ def test_a_question_points_where_its_words_together_look_most():
                     image_of=np.zeros(4, dtype=np.int64))  # fmt: skip
     found = evaluate_answers.pointing(trained, asked, Reading(1, 1))
     assert found == {"all": pytest.approx(100 * 2 / 3), "colour": 50, "count": 100}
-    of_the_mark = evaluate_answers.pointing(trained, asked, Reading(1, 1, together=False))
+    of_the_mark = evaluate_answers.pointing(trained, asked, Reading(1, 1, "mark"))
     assert of_the_mark == {"all": pytest.approx(100 / 3), "colour": 50, "count": 0}
+    looked = evaluate_answers.chosen(evaluate_answers.attention(trained, numbered(asked)), Reading(1, 1, "heard"))
+    assert looked.argmax(axis=1).tolist() == [3, 9, 3, 9]  # "how" is heard three times as much as the mark
     assert evaluate_answers.best_reading(trained, asked) == Reading(1, None)  # the mean points as well, and comes first
 
 
@@ -287,4 +292,4 @@ def test_the_command_trains_an_answerer_and_says_where_it_lies(tmp_path, capsys,
 
 def test_the_command_names_the_recipes_that_there_are(capsys):
     assert main(["train", "vqa", "--recipe", "scenes"]) == 2
-    assert "must be one of cross, concatenation, co-attention for vqa, got 'scenes'" in capsys.readouterr().err
+    assert "must be one of cross, concatenation, co-attention, mean for vqa, got 'scenes'" in capsys.readouterr().err
