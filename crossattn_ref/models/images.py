@@ -102,12 +102,13 @@ class ImageConfig:
 class ImageEncoder(nn.Module):
     """Turn pictures into memories: one row for each patch, row by row from the top left.
 
-    Positions are a learned vector for each row plus one for each column, added behind the stem. They begin in order,
-    rows from -1 to 1 along one direction and columns along another: what lies left of what can be read off at once,
-    where vectors drawn at random would have to be sorted first.
+    Positions are a learned vector for each row plus one for each column, added behind the stem and once more at the
+    end, so that whoever reads a patch also reads where it lies. They begin in order, rows from -1 to 1 along one
+    direction and columns along another: what lies left of what can be read off; random vectors would need sorting.
     Raises ValueError for pictures of another size or number of channels than the encoder was made for.
-    Source, for coordinates as an input: Liu et al., An Intriguing Failing of Convolutional Neural Networks and the
-    CoordConv Solution (2018), section 3.
+    Source: for coordinates, Liu et al., An Intriguing Failing of Convolutional Neural Networks and the CoordConv
+    Solution (2018), section 3; for adding them again, Carion et al., End-to-End Object Detection with Transformers
+    (2020), section 3.2.
     """
 
     def __init__(self, config: ImageConfig):
@@ -125,11 +126,11 @@ class ImageEncoder(nn.Module):
         """Encode pictures whose numbers lie in [0, 1]."""
         if tuple(images.shape[1:]) != self.expected:
             raise ValueError(f"images must be (B, C, Y, X) = (B, {self.expected}), got shape {tuple(images.shape)}")
-        places = self.stem(images).permute(0, 2, 3, 1) + self.rows[:, None] + self.columns  # (B, R, K, D)
-        memory = places.flatten(1, 2)
+        places = (self.rows[:, None] + self.columns).flatten(0, 1)  # (N, D)
+        memory = self.stem(images).flatten(2).mT + places
         for layer in self.layers:
             memory = layer(memory)
-        return self.norm(memory)
+        return self.norm(memory) + places
 
 
 class PretrainedEncoder(nn.Module):

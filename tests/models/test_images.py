@@ -61,12 +61,22 @@ def test_a_changed_pixel_changes_its_own_patch_and_only_neighbours_of_a_convolut
     assert stem is ConvStem or moved.sum() == 1
 
 
-def test_without_layers_the_memory_is_the_stem_plus_rows_and_columns():
+def test_without_layers_the_memory_is_the_stem_plus_rows_and_columns_twice():
     encoder = ImageEncoder(ImageConfig(side=15, patch=5, stem=PatchStem, n_layers=0, layer=LAYER))
     images = drawn(B, 3, 15, 15)
     projected = encoder.stem.project(patchify(images, 5))
     places = torch.stack([encoder.rows[n // 3] + encoder.columns[n % 3] for n in range(9)])
-    torch.testing.assert_close(encoder(images), encoder.norm(projected + places))
+    torch.testing.assert_close(encoder(images), encoder.norm(projected + places) + places)
+
+
+def test_positions_begin_in_order_rows_along_one_direction_and_columns_along_another():
+    encoder = ImageEncoder(ImageConfig(side=20, patch=5, stem=PatchStem, n_layers=0, layer=LAYER))
+    rows, columns = encoder.rows.detach(), encoder.columns.detach()
+    for vectors in (rows, columns):
+        steps = vectors.diff(dim=0)
+        torch.testing.assert_close(steps, steps[:1].expand_as(steps))
+        torch.testing.assert_close(vectors[0], -vectors[-1])
+    assert torch.linalg.matrix_rank(torch.cat([rows, columns])) == 2
 
 
 def test_the_same_patch_in_another_place_gets_another_row():
