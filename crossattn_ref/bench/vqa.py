@@ -1,6 +1,7 @@
 """Answerers of questions about scenes, which bring question and picture together in three ways; three seeds each.
 
-All have the same number of parameters, the same corpus and as many steps. Measured are answers about scenes like those
+All have the same number of parameters, the same corpus and as many steps; "mean" is cross-attention once more, with the
+mean of the words in the place of their largest numbers. Measured are answers about scenes like those
 of training ("test") and about scenes with a colour and a shape that training never shows together ("held-out"), beside
 two who do not look: the most frequent answer to the same words ("question-only"), and the model before blank pictures.
 Layer and head that point are chosen on the development split, for each seed.
