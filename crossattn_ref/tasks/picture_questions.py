@@ -255,6 +255,5 @@ def _config(sizes):
     return AnswererConfig(
         image=ImageConfig(side=sizes["side"], patch=sizes["patch"], stem=stem, n_layers=n, layer=layer),
         layer=layer,
-        pooling="mean",  # what these people ask needs one look, and ends in no mark of its own
         **{name: sizes[name] for name in ("n_words", "n_answers", "longest", "n_layers")},
     )
