@@ -4,7 +4,8 @@ All have the same number of parameters, the same corpus and as many steps; "mean
 mean of the words in the place of their largest numbers. Measured are answers about scenes like those
 of training ("test") and about scenes with a colour and a shape that training never shows together ("held-out"), beside
 two who do not look: the most frequent answer to the same words ("question-only"), and the model before blank pictures.
-Layer and head that point are chosen on the development split, for each seed.
+Layer, head and rows that point are chosen on the development split, for each seed: "pointing" is that of the best
+reading, "pointing_of_weights" that of the best one that knows the weights alone, and not what hangs on them.
 
 A run that lies finished in runs/vqa-<recipe>-seed<n>, as `crossattn train vqa` leaves it, is read; what is not there is
 trained, there. A record says in `trained_on` where each of its models was trained.
@@ -12,6 +13,7 @@ trained, there. A record says in `trained_on` where each of its models was train
 The parts "easy-vqa" and "nlvr" read pictures and questions of others, from a folder: see picture_questions.
 """
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from pathlib import Path
 import torch
 
 from crossattn_ref.bench import picture_questions, trained
-from crossattn_ref.bench.measure import Measurement
+from crossattn_ref.bench.measure import Measurement, side_by_side
 from crossattn_ref.data.vqa import question_only
 from crossattn_ref.models.vqa import count_parameters
 from crossattn_ref.tasks import evaluate_answers, vqa
@@ -38,9 +40,10 @@ def hardware() -> dict[str, int]:
 
 
 def measure(*, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -> Iterator[Measurement]:
-    """Measure every recipe, and the guesser that only reads the question."""
+    """Measure every recipe, what its steps cost, and the guesser that only reads the question."""
     for recipe in RECIPES:
         yield from by_recipe(recipe, seeds=seeds, runs=runs)
+    yield from steps()
     yield from guesses()
 
 
@@ -59,6 +62,24 @@ def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -
         figures=_figures,
         name=lambda case: case if recipe == "cross" else f"{case}/{recipe}",
     )
+
+
+def steps(*, seconds: float = 60) -> Iterator[Measurement]:
+    """Measure how long a step of training takes, forward and backward, as a multiple of that of cross-attention.
+
+    All ways are timed in turn on the same batches, so a machine that does something else meanwhile slows all of them.
+    """
+    calls = {recipe: _a_step(RECIPES[recipe]) for recipe in RECIPES}
+    samples = dict(zip(calls, side_by_side(list(calls.values()), seconds=seconds), strict=True))
+    for recipe, times in samples.items():
+        yield Measurement(
+            case=f"scenes/step/{recipe}",
+            metric="time over cross",
+            unit="times",
+            samples=[statistics.median(times) / statistics.median(samples["cross"])],
+            seeds=[0],
+            more={"microseconds": times},
+        )
 
 
 def guesses() -> Iterator[Measurement]:
@@ -83,14 +104,29 @@ def guesses() -> Iterator[Measurement]:
 
 PARTS: dict[str, Callable[..., Iterator[Measurement]]] = {
     **{name: partial(by_recipe, name) for name in RECIPES},
+    "step": steps,
     "question-only": guesses,
     "easy-vqa": picture_questions.easy_vqa,
     "nlvr": picture_questions.nlvr,
 }
 
 
+def _a_step(recipe) -> Callable[[], None]:
+    """Return what computes the gradients of one batch, the same for every recipe."""
+    drawn = vqa.numbered(vqa.draw_part(0, recipe.batch, per_image=recipe.per_image, unnamed=recipe.unnamed))
+    task, model = vqa.Answering(recipe, drawn, drawn), vqa.new_answerer(recipe, seed=0)
+    (batch,) = task.epoch(0)
+
+    def step():
+        loss, n = task.loss(model, batch)
+        (loss / n).backward()
+
+    return step
+
+
 def _figures(answerer, reading) -> Mapping[tuple[str, str], float]:
     """Measure one answerer -> {(case, metric): figure}."""
+    plain = evaluate_answers.best_reading(answerer, vqa.splits()["dev"], among=("all", "mark"))
     found = {
         ("scenes", "train_seconds"): answerer.about["train_seconds"],
         ("scenes", "parameters"): count_parameters(answerer.model),
@@ -99,6 +135,7 @@ def _figures(answerer, reading) -> Mapping[tuple[str, str], float]:
         asked, case = vqa.splits()[split], f"scenes/{split}"
         found |= _named(case, "accuracy", evaluate_answers.accuracy(answerer, asked))
         found |= _named(case, "pointing", evaluate_answers.pointing(answerer, asked, reading))
+        found |= _named(case, "pointing_of_weights", evaluate_answers.pointing(answerer, asked, plain))
         found[f"{case}/blank", "accuracy"] = evaluate_answers.blind_accuracy(answerer, asked)["all"]
     return found
 

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from crossattn_ref.attention.multihead import MultiHeadAttention
+from crossattn_ref.attention.watched import watched
 from crossattn_ref.models.blocks import DecoderLayer, EncoderLayer, LayerConfig, LearnedPositions
 from crossattn_ref.models.images import ImageConfig, ImageEncoder
 
@@ -33,16 +35,10 @@ class CrossReading(nn.Module):
             words = layer(words, patches, _keys(real))
         return words
 
-    def weights(self, words: Words, real: Real, patches: Patches) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
-        """Compute where each word looks in the picture, layer by layer."""
-        found = []
-        for layer in self.layers:
-            attention, mask = layer.self_attention, _keys(real)
-            words = layer.around_self_attention(words, lambda x, a=attention, m=mask: a(x, mask=m))
-            found.append(layer.cross_attention.weights(layer.around_cross_attention.layer_norm(words), patches))
-            words = layer.around_cross_attention(words, lambda x, a=layer.cross_attention: a(x, patches))
-            words = layer.around_feed_forward(words, layer.feed_forward)
-        return tuple(found)
+    @property
+    def readers(self) -> list[MultiHeadAttention]:
+        """The layers in which words read patches."""
+        return [layer.cross_attention for layer in self.layers]
 
 
 class JointReading(nn.Module):
@@ -58,24 +54,16 @@ class JointReading(nn.Module):
 
     def forward(self, words: Words, real: Real, patches: Patches) -> Float[Tensor, "B Nq D"]:
         """Read words and patches with both; padded words are read by nobody."""
-        x, seen = self._joined(words, real, patches)
+        seen = _keys(torch.cat([real, real.new_ones(patches.shape[:2])], dim=1))
+        x = torch.cat([words, patches + self.is_patch], dim=1)
         for layer in self.layers:
             x = layer(x, seen)
         return x[:, : words.shape[1]]
 
-    def weights(self, words: Words, real: Real, patches: Patches) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
-        """Compute where each word looks in the picture, layer by layer; the rest of each row went to the words."""
-        x, seen = self._joined(words, real, patches)
-        n, found = words.shape[1], []
-        for layer in self.layers:
-            all_of_it = layer.self_attention.weights(layer.around_self_attention.layer_norm(x), mask=seen)
-            found.append(all_of_it[:, :, :n, n:])
-            x = layer(x, seen)
-        return tuple(found)
-
-    def _joined(self, words, real, patches):
-        everything = torch.cat([real, real.new_ones(patches.shape[:2])], dim=1)
-        return torch.cat([words, patches + self.is_patch], dim=1), _keys(everything)
+    @property
+    def readers(self) -> list[MultiHeadAttention]:
+        """The layers in which words read patches, and each other, and patches both."""
+        return [layer.self_attention for layer in self.layers]
 
 
 class CoReading(nn.Module):
@@ -95,15 +83,10 @@ class CoReading(nn.Module):
             words, patches = of_words(words, patches, _keys(real)), of_patches(patches, words, None, _keys(real))
         return words
 
-    def weights(self, words: Words, real: Real, patches: Patches) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
-        """Compute where each word looks in the picture, layer by layer."""
-        found = []
-        for of_words, of_patches in zip(self.of_words, self.of_patches, strict=True):
-            attention = of_words.self_attention
-            x = of_words.around_self_attention(words, lambda x, a=attention: a(x, mask=_keys(real)))
-            found.append(of_words.cross_attention.weights(of_words.around_cross_attention.layer_norm(x), patches))
-            words, patches = of_words(words, patches, _keys(real)), of_patches(patches, words, None, _keys(real))
-        return tuple(found)
+    @property
+    def readers(self) -> list[MultiHeadAttention]:
+        """The layers in which words read patches."""
+        return [layer.cross_attention for layer in self.of_words]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +112,17 @@ class AnswererConfig:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
 
 
-def largest(x: Words, real: Real) -> Words:
-    """Give each place wholly to the real word whose number there is largest: what one word has found is not diluted."""
-    winner = x.masked_fill(~real[..., None], -torch.inf).argmax(dim=1, keepdim=True)
-    return torch.zeros_like(x).scatter_(1, winner, 1.0)
+def largest(x: Words, real: Real) -> Float[Tensor, "B D"]:
+    """Take in each place the largest number of any real word: what one word has found is not diluted."""
+    return x.masked_fill(~real[..., None], -torch.inf).max(dim=1).values
 
 
-def alike(x: Words, real: Real) -> Words:
-    """Give each place to all real words alike, never to the padding: what one of twelve has found counts a twelfth."""
-    return (real / real.sum(dim=1, keepdim=True)).to(x.dtype)[..., None].expand_as(x)
+def mean(x: Words, real: Real) -> Float[Tensor, "B D"]:
+    """Average the real words: what one of twelve has found counts a twelfth."""
+    return x.masked_fill(~real[..., None], 0).sum(dim=1) / real.sum(dim=1, keepdim=True)
 
 
-POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"max": largest, "mean": alike}  # shares, 1 over the words
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"max": largest, "mean": mean}
 
 
 class Answerer(nn.Module):
@@ -156,7 +138,7 @@ class Answerer(nn.Module):
             nn.init.normal_(vectors, std=0.5)  # alike, and too large to drown in what the first layer adds
         self.fusion = config.fusion(config.layer, config.n_layers)
         self.norm = nn.LayerNorm(width)
-        self.shares = POOLINGS[config.pooling]
+        self.pool = POOLINGS[config.pooling]
         self.out = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.n_answers))
 
     def encode(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B Nk D"]:
@@ -168,8 +150,7 @@ class Answerer(nn.Module):
     ) -> Float[Tensor, "B A"]:
         """Score every answer to a question of so many words about a memory; ValueError for one without any."""
         x, real = self._read(words, lengths)
-        x = self.norm(self.fusion(x, real, memory))
-        return self.out((self.shares(x, real) * x).sum(dim=1))
+        return self.out(self.pool(self.norm(self.fusion(x, real, memory)), real))
 
     def forward(
         self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
@@ -177,18 +158,17 @@ class Answerer(nn.Module):
         """Score every answer to a question of so many words; ValueError for a question without any."""
         return self.answer(self.encode(images), words, lengths)
 
-    def weights(
-        self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
-        """Compute where each word looks in the picture, layer by layer."""
-        return self.fusion.weights(*self._read(words, lengths), self.image(images))
+    def watched(
+        self, memory: Float[Tensor, "B Nk D"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B A"], list[Float[Tensor, "B H N M"]]]:
+        """Do what answer does -> (its scores, layer by layer the weights that they were computed with).
 
-    def heard(
-        self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"], lengths: Int[Tensor, "B"]
-    ) -> Float[Tensor, "B Nq"]:
-        """Compute which share each word has in the vector that the answer is made from."""
-        x, real = self._read(words, lengths)
-        return self.shares(self.norm(self.fusion(x, real, self.image(images))), real).mean(dim=-1)
+        The words come first among the queries and the patches last among the keys: [..., :Nq, -Nk:] says where each
+        word looks in the picture. The weights are a part of the computation: both have gradients.
+        """
+        with watched(*self.fusion.readers) as weights:
+            scores = self.answer(memory, words, lengths)
+        return scores, weights
 
     def _read(self, words, lengths):
         if (lengths < 1).any() or (lengths > words.shape[1]).any():

@@ -1,4 +1,4 @@
-"""How good answers are, kind by kind, and whether the words of a question look at what the answer is read from.
+"""How good answers are, kind by kind, and whether a question looks at what the answer is read from.
 
 Beside every figure stand two that take no look: the most frequent answer to the words (question-only), and the model
 itself before blank pictures (image-blind).
@@ -6,13 +6,13 @@ itself before blank pictures (image-blind).
 Letters: B questions, H heads, Nq words, Nk patches.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-from crossattn_ref import interpret
 from crossattn_ref.data.scenes import N_CELLS
 from crossattn_ref.data.vqa import KINDS, Questions
 from crossattn_ref.models.images import as_float
@@ -20,21 +20,32 @@ from crossattn_ref.tasks.evaluate_captions import blank
 from crossattn_ref.tasks.trained import Trained
 from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, numbered, scores
 
+Whose = Literal["all", "mark", "answer"]
+WHOSE: tuple[Whose, ...] = get_args(Whose)
+
 
 @dataclass(frozen=True)
 class Reading:
-    """Which weights are read: a layer, one of its heads or (None) the mean of them, and whose of the words.
+    """Which weights are read: a layer, one of its heads or (None) the mean of them, and whose they are.
 
     layer None means the mean of all layers and heads. whose "all" means the sum over all words, "mark" the question
-    mark alone, which has nothing to ask for itself, and "heard" all words, each as much as the answer is made from it.
+    mark alone, which has nothing to ask for itself, and "answer" the sum over all words once more, each weight times
+    the amount by which the answer hangs on it: by how much a little more of it would change the lead of the best answer
+    over the second, in either direction.
+    Source: for weights times their gradients, Chefer et al., Generic Attention-model Explainability for Interpreting
+    Bi-Modal and Encoder-Decoder Transformers (2021), section 3; they keep what speaks for an answer, this keeps both.
+
+    Raises ValueError for another whose.
     """
 
     layer: int | None
     head: int | None
-    whose: Literal["all", "mark", "heard"] = "all"
+    whose: Whose = "all"
 
-
-WHOSE = ("all", "mark", "heard")
+    def __post_init__(self):
+        """Check what a file may say wrongly."""
+        if self.whose not in WHOSE:
+            raise ValueError(f"whose must be one of {', '.join(WHOSE)}, got {self.whose!r}")
 
 
 def accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
@@ -52,8 +63,9 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
 
     "all" of them, and each kind. One whose answer is read from nothing, such as a count of 0, takes no part.
     """
-    regions = _regions(asked)
-    hits, about_something = _hits(attention(trained, numbered(asked)), regions, reading), regions.any(axis=-1)
+    numbers = numbered(asked)
+    regions = numbers.regions.numpy()
+    hits, about_something = _hits(attention(trained, numbers), regions, reading), regions.any(axis=-1)
     kinds = np.array([question.kind for question in asked.questions])
     found = {"all": 100 * float(hits[about_something].mean())}
     for kind in KINDS:
@@ -62,29 +74,29 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
     return found
 
 
-def best_reading(trained: Trained, asked: Questions) -> Reading:
-    """Choose the layer, the head and the words that point best: on the development split."""
-    weights, regions = attention(trained, numbered(asked)), _regions(asked)
+def best_reading(trained: Trained, asked: Questions, *, among: Sequence[Whose] = WHOSE) -> Reading:
+    """Choose the layer, the head and whose weights point best: on the development split."""
+    numbers = numbered(asked)
+    weights, regions = attention(trained, numbers), numbers.regions.numpy()
     readings = [
         Reading(layer, head, whose)
         for layer, w in enumerate(weights)
         for head in (None, *range(w.shape[1]))
-        for whose in WHOSE
+        for whose in among
     ]
-    readings += [Reading(None, None, whose) for whose in WHOSE]
+    readings += [Reading(None, None, whose) for whose in among]
     return max(readings, key=lambda reading: _hits(weights, regions, reading).sum())
 
 
 def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
     """Compute how much each question looks at each patch, a row for each of WHOSE: (B, H, 3, Nk) a layer."""
     asked, found = asked.to(next(trained.model.parameters()).device), []
-    real = torch.arange(asked.words.shape[1], device=asked.words.device) < asked.lengths[:, None]
-    with torch.inference_mode():
-        for part in torch.arange(len(asked.answers), device=real.device).split(AT_ONCE):
-            images = as_float(asked.images[asked.image_of[part]])
-            questions = images, asked.words[part], asked.lengths[part]
-            counted = _counted(real[part], asked.lengths[part], trained.model.heard(*questions))
-            found.append([_of_question(w, counted) for w in trained.model.weights(*questions)])
+    for part in torch.arange(len(asked.answers), device=asked.answers.device).split(AT_ONCE):
+        images, words, lengths = as_float(asked.images[asked.image_of[part]]), asked.words[part], asked.lengths[part]
+        scores, weights = trained.model.watched(trained.model.encode(images), words, lengths)
+        best, second = scores.topk(2).values.unbind(dim=-1)
+        hangs = torch.autograd.grad((best - second).sum(), weights)
+        found.append([_of_question(*both, words, lengths) for both in zip(weights, hangs, strict=True)])
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 
@@ -97,23 +109,25 @@ def chosen(weights: list[np.ndarray], reading: Reading) -> np.ndarray:
     return layer.mean(axis=1) if reading.head is None else layer[:, reading.head]
 
 
-def _counted(real, lengths, heard):
-    """Say how much each word counts, a row for each of WHOSE -> (B, 3, Nq)."""
-    mark = torch.arange(real.shape[1], device=real.device) == lengths[:, None] - 1
-    return torch.stack([real.float(), mark.float(), heard], dim=1)
+def _of_question(weights, hangs, words, lengths):
+    """Bring the rows of a question's words together, in the order of WHOSE: (B, H, N, Nk) twice -> (B, H, 3, Nk).
 
-
-def _of_question(weights, counted):
-    """Add up over the words, each as much as it counts: (B, H, Nq, Nk), (B, 3, Nq) -> (B, H, 3, Nk)."""
-    return torch.einsum("bhqk,bwq->bhwk", weights, counted).cpu().numpy()
+    Where words and patches are one sequence, words stand in front, and patches behind them.
+    """
+    n, n_patches = words.shape[1], N_CELLS
+    weights, hangs = weights.detach()[:, :, :n, -n_patches:], hangs[:, :, :n, -n_patches:]
+    place = torch.arange(n, device=words.device)
+    real, mark = place < lengths[:, None], place == lengths[:, None] - 1  # (B, Nq)
+    rows = [
+        torch.einsum("bhqk,bq->bhk", weights, real.float()),
+        torch.einsum("bhqk,bq->bhk", weights, mark.float()),
+        torch.einsum("bhqk,bq->bhk", weights * hangs.abs(), real.float()),
+    ]
+    return torch.stack(rows, dim=2).cpu().numpy()
 
 
 def _hits(weights, regions, reading):
     return regions[np.arange(len(regions)), chosen(weights, reading).argmax(axis=-1)]
-
-
-def _regions(asked):
-    return np.stack([interpret.regions_of([question.regions], N_CELLS)[0] for question in asked.questions])
 
 
 def _right(trained, asked):

@@ -76,7 +76,9 @@ def answered(arguments: argparse.Namespace) -> Iterator[str]:
     asked = vqa.as_asked(arguments.question, _picture(arguments.image))
     yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
     if arguments.look:
-        yield f"  <- {place(chosen(attention(trained, asked), _reading(Reading, trained))[0])}"
+        reading = _reading(Reading, trained)
+        whole = "what the answer hangs on" if reading.whose == "answer" else "its attention"
+        yield f"  <- {place(chosen(attention(trained, asked), reading)[0], whole)}"
 
 
 def _parser(commands, name, what, examples):
@@ -120,7 +122,7 @@ def _reading(make, trained):
     return make(**trained.about.get("reading", {"layer": None, "head": None}))
 
 
-def place(row: np.ndarray) -> str:
-    """Say in which cell the largest of 16 weights lies, and how large it is."""
+def place(row: np.ndarray, whole: str = "its attention") -> str:
+    """Say in which cell the largest of 16 weights lies, and which share of the whole it is."""
     cell = int(row.argmax())
-    return f"row {cell // 4 + 1}, column {cell % 4 + 1} ({row.max() / row.sum():.0%} of its attention)"
+    return f"row {cell // 4 + 1}, column {cell % 4 + 1} ({row.max() / row.sum():.0%} of {whole})"

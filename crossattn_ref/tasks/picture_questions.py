@@ -239,7 +239,8 @@ def _numbers(examples, words, answers, longest):
     numbers = np.pad(numbers, ((0, 0), (0, longest - numbers.shape[1])))
     right_ones = np.array([number.get(answer, -1) for answer in examples.answers])
     fair = np.ones((len(right_ones), len(answers)), dtype=bool)
-    columns = (255 - examples.images, examples.image_of, numbers, lengths, right_ones, fair)
+    unknown = np.zeros((len(right_ones), 0), dtype=bool)
+    columns = (255 - examples.images, examples.image_of, numbers, lengths, right_ones, fair, unknown)
     return Numbers(*map(torch.from_numpy, columns))
 
 

@@ -55,7 +55,10 @@ def load(path: Path, make: Callable[[Mapping], nn.Module], *, data: str, otherwi
     weights, about = stored.read(path)
     if about.get("data") != data or "model" not in about:
         raise stored.Unreadable(f"{path} {otherwise}")
-    model = make(about["model"])
+    try:
+        model = make(about["model"])
+    except (KeyError, TypeError) as error:
+        raise stored.Unreadable(f"{path} was written by another version (its sizes: {error}): train it anew") from error
     stored.load(model, weights, source=str(path))
     return Trained(model.eval(), History(), about)
 

@@ -6,9 +6,10 @@ corpus. A run lies in a folder: what the loop writes there, and at the end answe
 Letters: B questions, N words of the longest question, I pictures, A answers.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossattn_ref import interpret
 from crossattn_ref.data import vqa
 from crossattn_ref.data.programs import ANSWERS
-from crossattn_ref.data.scenes import draw_scene, half_named
+from crossattn_ref.data.scenes import N_CELLS, draw_scene, half_named
 from crossattn_ref.data.vqa import ANSWER_NUMBER, VOCABULARY, Questions
 from crossattn_ref.data.words import tokens
 from crossattn_ref.models.blocks import LayerConfig
@@ -49,7 +51,7 @@ class Recipe:
     LayerConfig), of which d_ff gives way where the model is to have n_parameters. The corpus is n_scenes scenes with
     per_image questions each, a batch so many scenes with theirs; of the objects half_named takes a name from the share
     `unnamed`. rivals says which answers the right one is compared with: "all", or all but those that data.vqa.excused
-    lists.
+    lists. pointing weighs a second loss, which asks the words to look at what the answer is read from.
     """
 
     fusion: Literal["cross", "concatenation", "co-attention"] = "cross"
@@ -61,25 +63,38 @@ class Recipe:
     n_parameters: int | None = 400_000
     plan: Plan = field(
         default_factory=lambda: Plan(
-            n_steps=4000, n_warmup=200, peak_rate=3e-3, schedule="linear", validate_every=1000, bfloat16=False,
+            n_steps=6000, n_warmup=200, peak_rate=3e-3, schedule="linear", validate_every=1000, bfloat16=False,
             watch="accuracy", lower_is_better=False,
         )
     )  # fmt: skip
     batch: int = 64
-    n_scenes: int = 20_000
+    n_scenes: int = 40_000
     per_image: int = 5
     unnamed: float = 0.3
     rivals: Literal["all", "seen"] = "seen"
+    pointing: float = 0.0
 
 
-RECIPES = {fusion: Recipe(fusion=fusion) for fusion in FUSIONS} | {"mean": Recipe(pooling="mean")}
+def _of_steps(n: int, **options) -> Recipe:
+    return Recipe(plan=replace(Recipe().plan, n_steps=n), **options)
+
+
+# The three fusions train about as long as each other: crossattn bench vqa --part step says what a step of each takes.
+RECIPES = {
+    "cross": Recipe(),
+    "concatenation": _of_steps(3000, fusion="concatenation"),
+    "co-attention": _of_steps(5000, fusion="co-attention"),
+    "mean": Recipe(pooling="mean"),
+    "supervised": _of_steps(3000, pointing=0.3),  # told where to look, which nothing else here is
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
     """Questions as numbers: images uint8 (I, 48, 48, 3), and for each question the number of its image (B,).
 
-    words (B, N) are padded behind lengths (B,); answers (B,); fair bool (B, A), True for the rivals of an answer.
+    words (B, N) are padded behind lengths (B,); answers (B,); fair bool (B, A), True for the rivals of an answer;
+    regions bool (B, Nk), True for the patches that an answer is read from, Nk = 0 where nobody knows.
     """
 
     images: Tensor
@@ -88,6 +103,7 @@ class Numbers:
     lengths: Tensor
     answers: Tensor
     fair: Tensor
+    regions: Tensor
 
     def to(self, device: str) -> "Numbers":
         """Put everything on a device."""
@@ -132,7 +148,8 @@ def numbered(asked: Questions) -> Numbers:
     for row, question, image in zip(fair, asked.questions, asked.image_of, strict=True):
         row[[ANSWER_NUMBER[answer] for answer in vqa.excused(question, asked.scenes[image])]] = False
     answers = np.array([ANSWER_NUMBER[question.answer] for question in asked.questions])
-    return Numbers(*map(torch.from_numpy, (asked.images, asked.image_of, words, lengths, answers, fair)))
+    regions = np.stack([interpret.regions_of([question.regions], N_CELLS)[0] for question in asked.questions])
+    return Numbers(*map(torch.from_numpy, (asked.images, asked.image_of, words, lengths, answers, fair, regions)))
 
 
 def as_asked(question: str, image: np.ndarray) -> Numbers:
@@ -146,8 +163,8 @@ def as_asked(question: str, image: np.ndarray) -> Numbers:
         raise ValueError(f"a question may have at most {LONGEST - 1} words, got {len(words) - 1}: ask a shorter one")
     numbers, lengths = VOCABULARY.encode([words])
     numbers = np.pad(numbers, ((0, 0), (0, LONGEST - len(words))))
-    none, fair = np.zeros(1, dtype=np.int64), np.ones((1, len(ANSWERS)), dtype=bool)
-    return Numbers(*map(torch.from_numpy, (image, none, numbers, lengths, none, fair)))
+    none, fair, unknown = np.zeros(1, dtype=np.int64), np.ones((1, len(ANSWERS)), bool), np.zeros((1, 0), bool)
+    return Numbers(*map(torch.from_numpy, (image, none, numbers, lengths, none, fair, unknown)))
 
 
 def new_answerer(recipe: Recipe, *, seed: int) -> Answerer:
@@ -229,15 +246,34 @@ class Answering:
         images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
         words = torch.where(mirrored[about, None], self.mirror[words], words)
         words, lengths = _trimmed(words, drawn.lengths[questions])
-        logits = model.answer(model.encode(as_float(images))[about], words, lengths)
+        seen = model.encode(as_float(images))[about], words, lengths
+        logits, weights = model.watched(*seen) if self.recipe.pointing else (model.answer(*seen), None)
         if self.recipe.rivals == "seen":
             logits = logits.masked_fill(~drawn.fair[questions], -torch.inf)
-        return functional.cross_entropy(logits, drawn.answers[questions], reduction="sum"), len(questions)
+        total = functional.cross_entropy(logits, drawn.answers[questions], reduction="sum")
+        if weights:
+            regions = drawn.regions[questions]
+            regions = torch.where(mirrored[about, None], _mirrored(regions), regions)
+            total = total + self.recipe.pointing * astray(weights, regions, lengths)
+        return total, len(questions)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Compute the share of the answers, in percent, that is right."""
         found = scores(model, self.kept).argmax(dim=-1)
         return {"accuracy": 100 * (found == self.kept.answers).double().mean().item()}
+
+
+def astray(weights: Sequence[Tensor], regions: Tensor, lengths: Tensor) -> Tensor:
+    """Sum, over the questions, minus the logarithm of what their words give to the regions in the mean of all maps.
+
+    weights (B, H, N, M) of each layer, words first and patches last; regions bool (B, Nk); lengths (B,). A question
+    whose answer is read from nothing adds nothing.
+    """
+    real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]  # (B, Nq)
+    maps = torch.stack([layer.mean(dim=1) for layer in weights]).mean(dim=0)
+    maps = maps[:, : real.shape[1], -regions.shape[1] :]  # (B, Nq, Nk)
+    given = (maps * real[..., None]).sum(dim=1) / lengths[:, None]
+    return -(given * regions).sum(dim=-1)[regions.any(dim=-1)].log().sum()
 
 
 @torch.no_grad()
@@ -251,6 +287,12 @@ def scores(model: Answerer, asked: Numbers) -> Tensor:
 def _trimmed(words, lengths):
     """Leave away the columns that are padding in every row."""
     return words[:, : int(lengths.max())], lengths
+
+
+def _mirrored(regions):
+    """Say where regions (B, 16) of a grid lie once the picture is mirrored."""
+    side = math.isqrt(regions.shape[1])
+    return regions.unflatten(1, (side, side)).flip(2).flatten(1)
 
 
 @cache
@@ -271,7 +313,7 @@ def _sizes(recipe):
 
 
 def _learning(recipe):
-    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "per_image", "unnamed", "rivals")}
+    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "per_image", "unnamed", "rivals", "pointing")}
 
 
 def _config(sizes):

@@ -31,6 +31,7 @@ def test_every_case_that_others_read_is_measured_for_every_seed(small, tmp_path)
         for case in (f"scenes/{split}", f"scenes/{split}/verify_rel"):
             assert found[case, "accuracy"].seeds == [0, 1]
             assert (case, "pointing") in found
+            assert (case, "pointing_of_weights") in found
         assert (f"scenes/{split}/blank", "accuracy") in found
     trained = vqa.load(tmp_path / "vqa-cross-seed1")
     expected = evaluate_answers.accuracy(trained, small["held-out"])
@@ -49,3 +50,14 @@ def test_the_guesser_has_learnt_from_the_words_of_the_corpus_alone(small):
     kinds = [question.kind for question in small["test"].questions]
     mean = np.mean([found[f"scenes/test/{kind}/question-only"].value for kind in kinds])
     assert found["scenes/test/question-only"].value == pytest.approx(mean)
+
+
+def test_the_steps_of_all_recipes_are_timed_beside_those_of_cross_attention(small, monkeypatch):
+    for name, recipe in vqa.RECIPES.items():
+        monkeypatch.setitem(vqa.RECIPES, name, replace(recipe, layer=LAYER, n_parameters=None, n_layers=1, batch=3))
+    found = {m.case: m for m in suite.steps(seconds=0)}
+    assert set(found) == {f"scenes/step/{recipe}" for recipe in vqa.RECIPES}
+    assert found["scenes/step/cross"].value == 1
+    times = {case: np.median(m.more["microseconds"]) for case, m in found.items()}
+    for case, measurement in found.items():
+        assert measurement.value == pytest.approx(times[case] / times["scenes/step/cross"])

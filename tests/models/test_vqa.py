@@ -79,19 +79,6 @@ def test_an_answer_is_made_from_the_largest_numbers_of_the_real_words_or_from_th
         torch.testing.assert_close(model.out(expected(found[-1]))[0], scores[sample])
 
 
-def test_a_word_is_heard_as_much_as_the_answer_is_made_from_it():
-    (images, words), found = drawn(), []
-    model = made(CrossReading)
-    model.norm.register_forward_hook(lambda _, args, out: found.append(out))
-    heard = model.heard(images, words, LENGTHS)
-    for sample, n in enumerate(LENGTHS.tolist()):
-        winners = found[0][sample, :n].argmax(dim=0)
-        expected = [(winners == word).double().mean().item() for word in range(N)]
-        assert heard[sample].tolist() == pytest.approx(expected)
-    heard = made(CrossReading, pooling="mean").heard(images, words, LENGTHS)
-    torch.testing.assert_close(heard, torch.tensor([[1 / 7] * 7, [1 / 4] * 4 + [0.0] * 3]))
-
-
 @pytest.mark.usefixtures("shapes_unchecked")
 def test_another_pooling_is_refused():
     with pytest.raises(ValueError, match="pooling must be one of max, mean, got 'first'"):
@@ -99,42 +86,33 @@ def test_another_pooling_is_refused():
 
 
 @FUSIONS
-def test_weights_say_where_each_word_looks_in_the_picture(fusion):
+def test_a_watched_model_scores_as_before_with_weights_that_are_shared_out_among_what_a_word_may_read(fusion):
     model, (images, words) = made(fusion), drawn()
-    weights = model.weights(images, words, LENGTHS)
-    assert [w.shape for w in weights] == [(B, 2, N, 9)] * 2
-    totals = torch.stack(weights).sum(-1)
-    if fusion is JointReading:  # the rest of each row went to the words
-        assert totals.max() < 1
-        assert totals.min() > 0
-    else:
-        torch.testing.assert_close(totals, torch.ones_like(totals))
+    scores, weights = model.watched(model.encode(images), words, LENGTHS)
+    torch.testing.assert_close(scores, model(images, words, LENGTHS))
+    both = N + 9 if fusion is JointReading else N
+    assert [w.shape for w in weights] == [(B, 2, both, both if fusion is JointReading else 9)] * 2
+    torch.testing.assert_close(torch.stack(weights).sum(-1), torch.ones(2, B, 2, both))
+    if fusion is JointReading:
+        assert not weights[0][1, :, :, 4:N].any()  # the padded words of the second question, in front of the patches
 
 
-def test_weights_of_the_second_layer_are_those_that_its_attention_uses():
-    """Recomputed from what each second layer was given, for every fusion."""
-    for fusion in (CrossReading, CoReading):
-        model, (images, words) = made(fusion), drawn()
-        layers = model.fusion.layers if fusion is CrossReading else model.fusion.of_words
-        seen = []
-        hook = layers[1].cross_attention.register_forward_hook(lambda _, args, out, seen=seen: seen.append(args))
-        model(images, words, LENGTHS)
-        hook.remove()
-        expected = layers[1].cross_attention.weights(seen[0][0], seen[0][1])
-        torch.testing.assert_close(model.weights(images, words, LENGTHS)[1], expected)
-
-
-def test_weights_of_concatenation_are_the_columns_of_the_patches_behind_the_words():
-    """A patch of a joint memory lies behind the words: what its column says is what changing its value moves."""
-    model, (images, words) = made(JointReading), drawn()
-    layer, seen = model.fusion.layers[0].self_attention, []
+@FUSIONS
+def test_words_stand_first_among_the_queries_and_patches_last_among_the_keys(fusion):
+    """In what the first layer is given, and so in the weights that it shows."""
+    model, (images, words) = made(fusion), drawn()
+    _, (first, *_) = model.watched(model.encode(images), words, LENGTHS)
+    layer = model.fusion.readers[0]
+    seen = []
     hook = layer.register_forward_hook(lambda _, args, kwargs, out: seen.append((args, kwargs)), with_kwargs=True)
     model(images, words, LENGTHS)
     hook.remove()
-    (x,), kwargs = seen[0]
-    whole = layer.weights(x, mask=kwargs["mask"])
-    torch.testing.assert_close(model.weights(images, words, LENGTHS)[0], whole[:, :, :N, -9:])
-    assert not whole[1, :, :, 4:N].any()  # the padded words of the second question, in front of the patches
+    (x, *rest), kwargs = seen[0]
+    memory = rest[0] if rest and rest[0] is not None else x
+    patches = model.encode(images) + (model.fusion.is_patch if fusion is JointReading else 0)
+    normed = model.fusion.layers[0].around_self_attention.layer_norm(patches) if fusion is JointReading else patches
+    torch.testing.assert_close(memory[:, -9:], normed)
+    torch.testing.assert_close(layer.weights(x, *rest, **kwargs)[:, :, :N, -9:], first[:, :, :N, -9:])
 
 
 @FUSIONS

@@ -112,6 +112,34 @@ def test_the_loss_is_that_of_each_answer_among_its_rivals(which, asked, monkeypa
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("fusion", ["cross", "concatenation"])
+@pytest.mark.parametrize("mirrored", [False, True], ids=["as drawn", "mirrored"])
+def test_supervised_attention_costs_what_the_words_give_to_other_patches_than_the_answer_is_read_from(
+    fusion, mirrored, monkeypatch
+):
+    asked = two_questions()
+    nothing = replace(COUNT, answer="0", regions=frozenset())
+    both = replace(COUNT, regions=frozenset({3, 9}))
+    asked = replace(asked, questions=(COLOUR, nothing, both), image_of=np.zeros(3, dtype=np.int64))
+    numbers = numbered(asked)
+    monkeypatch.setattr(torch, "rand", lambda n, device: torch.zeros(n) if mirrored else torch.ones(n))
+    supervised = replace(QUICK, fusion=fusion, pointing=0.25)
+    tasks = [Answering(recipe, numbers, numbers) for recipe in (supervised, replace(supervised, pointing=0.0))]
+    model = new_answerer(supervised, seed=0).eval()
+    (batch,) = tasks[0].epoch(0)
+    (with_it, n), (without, same) = (task.loss(model, batch) for task in tasks)
+    assert n == same == 3
+    images = as_float(numbers.images[[0, 0, 0]])
+    seen = model.encode(images.flip(3) if mirrored else images)
+    weights = [layer.double() for layer in model.watched(seen, numbers.words, numbers.lengths)[1]]
+    expected = 0.0
+    for sample, cells in ((0, [10] if mirrored else [9]), (2, [0, 10] if mirrored else [3, 9])):
+        length = int(numbers.lengths[sample])
+        maps = [layer[sample, head, :length, -16:] for layer in weights for head in range(2)]
+        expected -= torch.stack([sum(m[:, cell] for cell in cells) for m in maps]).mean().log().item()
+    assert (with_it - without).item() == pytest.approx(0.25 * expected, rel=1e-4)
+
+
 def test_an_epoch_asks_every_question_once_about_its_own_picture(drawn):
     task = Answering(QUICK, drawn, drawn)
     batches = task.epoch(1)
@@ -218,6 +246,10 @@ def test_a_folder_holds_all_that_answers_need(trained):
     stored.write(model.model, folder / "other.safetensors", {"data": "scenes"})
     with pytest.raises(stored.Unreadable, match="holds no answerer: crossattn train vqa makes one"):
         load(folder / "other.safetensors")
+    sizes = {name: size for name, size in again.about["model"].items() if name != "pooling"}
+    stored.write(model.model, folder / "older.safetensors", {**again.about, "model": sizes})
+    with pytest.raises(stored.Unreadable, match=r"older\.safetensors was written by another version .*'pooling'"):
+        load(folder / "older.safetensors")
 
 
 def test_accuracy_is_counted_for_all_and_for_each_kind(trained, asked):
@@ -251,17 +283,22 @@ class Pointer(torch.nn.Module):
         super().__init__()
         self.nothing = torch.nn.Parameter(torch.zeros(1))
 
-    def heard(self, images, words, lengths):
-        return (words == VOCABULARY.number("how")) * 0.75 + (words == VOCABULARY.number("?")) * 0.25
+    def encode(self, images):
+        return images.flatten(2).mT
 
-    def weights(self, images, words, lengths):
+    def watched(self, memory, words, lengths):
         told = torch.zeros(len(words), 2, words.shape[1], 16)
         told[:, 1, 1:, 5] = 0.1
         told[:, 1][words == VOCABULARY.number("?")] = 0.1 * torch.eye(16)[3]
         told[:, 1, 0, 9] = 1.0
         told[:, 0] = 1 / 16
         told[(words == 0)[:, None, :].expand(-1, 2, -1)] = torch.eye(16)[0] * 100
-        return torch.full_like(told, 1 / 16), told
+        weights = [torch.full_like(told, 1 / 16).requires_grad_(), told.requires_grad_()]
+        how, mark = words == VOCABULARY.number("how"), words == VOCABULARY.number("?")
+        shared = 9.0 * mark + (words == 0)  # what speaks for both answers alike
+        lead = -0.5 * how + 0.25 * mark  # what speaks for or against the best one alone
+        said = [(told.sum(dim=(1, 3)) * share).sum(dim=1) for share in (shared + lead, shared)]
+        return torch.stack([said[0] + 100, said[1] + 50, 0 * weights[0].sum(dim=(1, 2, 3))], dim=1), weights
 
 
 def test_a_question_points_where_its_words_together_look_most():
@@ -274,9 +311,11 @@ def test_a_question_points_where_its_words_together_look_most():
     assert found == {"all": pytest.approx(100 * 2 / 3), "colour": 50, "count": 100}
     of_the_mark = evaluate_answers.pointing(trained, asked, Reading(1, 1, "mark"))
     assert of_the_mark == {"all": pytest.approx(100 / 3), "colour": 50, "count": 0}
-    looked = evaluate_answers.chosen(evaluate_answers.attention(trained, numbered(asked)), Reading(1, 1, "heard"))
-    assert looked.argmax(axis=1).tolist() == [3, 9, 3, 9]  # "how" is heard three times as much as the mark
+    looked = evaluate_answers.chosen(evaluate_answers.attention(trained, numbered(asked)), Reading(1, 1, "answer"))
+    assert looked.argmax(axis=1).tolist() == [3, 9, 3, 9]  # the lead hangs on "how" twice as much as on the mark
     assert evaluate_answers.best_reading(trained, asked) == Reading(1, None)  # the mean points as well, and comes first
+    by_mark = evaluate_answers.best_reading(trained, asked, among=("mark",))
+    assert by_mark == Reading(1, None, "mark")
 
 
 # The command
@@ -292,4 +331,7 @@ def test_the_command_trains_an_answerer_and_says_where_it_lies(tmp_path, capsys,
 
 def test_the_command_names_the_recipes_that_there_are(capsys):
     assert main(["train", "vqa", "--recipe", "scenes"]) == 2
-    assert "must be one of cross, concatenation, co-attention, mean for vqa, got 'scenes'" in capsys.readouterr().err
+    assert (
+        "must be one of cross, concatenation, co-attention, mean, supervised for vqa, got 'scenes'"
+        in capsys.readouterr().err
+    )
