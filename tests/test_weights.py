@@ -11,8 +11,17 @@ import crossattn_ref
 from crossattn_ref.data import captioning as scenes
 from crossattn_ref.data import summarization as news
 from crossattn_ref.data import translation as grammar
+from crossattn_ref.data import vqa as questions
 from crossattn_ref.models import stored
-from crossattn_ref.tasks import captioning, evaluate, evaluate_captions, summarization, translation
+from crossattn_ref.tasks import (
+    captioning,
+    evaluate,
+    evaluate_answers,
+    evaluate_captions,
+    summarization,
+    translation,
+    vqa,
+)
 
 WEIGHTS = Path(crossattn_ref.__file__).parent / "weights"
 LARGEST = 1_000_000  # bytes
@@ -69,3 +78,15 @@ def test_the_captioner_names_also_what_training_never_showed_together_and_points
     for split in kept.values():
         assert evaluate_captions.scores(trained, split)["exact_match"] > 80
         assert evaluate_captions.pointing(trained, split, reading) > 90
+
+
+def test_the_answerer_is_what_its_recipe_makes_and_its_answers_hang_on_what_they_are_read_from():
+    trained = vqa.shipped()
+    recipe = vqa.RECIPES[trained.about["recipe"]]
+    assert trained.about["plan"] == json.loads(json.dumps(asdict(recipe.plan)))
+    assert trained.about["learning"].items() <= asdict(recipe).items()
+    reading = evaluate_answers.Reading(**trained.about["reading"])
+    kept = questions.splits(np.random.default_rng(11), train=0, dev=0, test=60, held_out=60)
+    for name in ("test", "held-out"):
+        assert evaluate_answers.accuracy(trained, kept[name])["all"] > 88
+        assert evaluate_answers.pointing(trained, kept[name], reading)["all"] > 85

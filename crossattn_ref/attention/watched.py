@@ -18,7 +18,9 @@ def watched(*layers: MultiHeadAttention) -> Iterator[list[Tensor]]:
 
     Inside, values are averaged with the very tensors that are collected. So torch.autograd.grad of any result with
     respect to them says how it would change if a query looked a little more at one key and at the others as before.
-    Afterwards the layers compute as they did, with whatever attend they had.
+    Afterwards the layers compute as they did, with whatever attend they had. Inside it is exact attention: one that
+    only comes near it, such as approximate.top_k, is not watched but replaced. Where two watch one layer, the inner
+    alone collects.
 
     What a mask hides must be finite here: it is multiplied by a weight of 0.
     """

@@ -43,13 +43,7 @@ def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -
     The cases of the recipe "scenes" are "scenes/test" and "scenes/held-out", those of another have its name at the end.
     """
     yield from trained.by_recipe(
-        captioning,
-        recipe,
-        seeds=seeds,
-        runs=runs,
-        best_reading=evaluate_captions.best_reading,
-        figures=_figures,
-        name=lambda case: case if recipe == "scenes" else f"{case}/{recipe}",
+        captioning, recipe, seeds=seeds, runs=runs, evaluate=evaluate_captions, figures=_figures
     )
 
 

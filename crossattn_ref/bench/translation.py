@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from crossattn_ref.bench.measure import Measurement
-from crossattn_ref.bench.trained import to_its_end
+from crossattn_ref.bench.trained import UNITS, to_its_end
 from crossattn_ref.data.corpora import multi30k
 from crossattn_ref.data.translation import splits
 from crossattn_ref.decode.prepared import for_decoding
@@ -48,12 +48,11 @@ def grammar(recipe: str, *, seeds: Sequence[int] = SEEDS) -> Iterator[Measuremen
     corpus = splits()
     found = [_grammar_figures(to_its_end(learn(RECIPES[recipe], corpus, seed=seed)), corpus) for seed in seeds]
     about = {"recipe": asdict(RECIPES[recipe]), "readings": [reading for _, reading in found]}
-    units = {"train_seconds": "s", "parameters": "parameters"}
     for case, metric in found[0][0]:
         yield Measurement(
             case=f"grammar/{recipe}{case}",
             metric=metric,
-            unit=units.get(metric, "%"),
+            unit=UNITS.get(metric, "%"),
             samples=[float(figures[case, metric]) for figures, _ in found],
             seeds=list(seeds),
             more=about,

@@ -3,7 +3,8 @@
 A fusion takes the words of a question and a memory of patches and returns the words, having read the picture:
 CrossReading, JointReading (concatenation) and CoReading (co-attention) can stand in each other's place.
 
-Letters: B questions in a batch, H heads, Nq words, Nk patches, A answers, D model width.
+Letters: B questions in a batch, H heads, Nq words, Nk patches, A answers, D model width; N queries and M keys of a
+layer that reads the picture (words, patches, or both where they are one sequence).
 """
 
 from collections.abc import Callable

@@ -88,13 +88,17 @@ def best_reading(trained: Trained, asked: Questions, *, among: Sequence[Whose] =
     return max(readings, key=lambda reading: _hits(weights, regions, reading).sum())
 
 
+@torch.enable_grad()
 def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
-    """Compute how much each question looks at each patch, a row for each of WHOSE: (B, H, 3, Nk) a layer."""
+    """Compute how much each question looks at each patch, a row for each of WHOSE: (B, H, 3, Nk) a layer.
+
+    The last row holds weights times what hangs on them, and not weights: it sums to anything from 0.
+    """
     asked, found = asked.to(next(trained.model.parameters()).device), []
     for part in torch.arange(len(asked.answers), device=asked.answers.device).split(AT_ONCE):
         images, words, lengths = as_float(asked.images[asked.image_of[part]]), asked.words[part], asked.lengths[part]
-        scores, weights = trained.model.watched(trained.model.encode(images), words, lengths)
-        best, second = scores.topk(2).values.unbind(dim=-1)
+        logits, weights = trained.model.watched(trained.model.encode(images), words, lengths)
+        best, second = logits.topk(2).values.unbind(dim=-1)
         hangs = torch.autograd.grad((best - second).sum(), weights)
         found.append([_of_question(*both, words, lengths) for both in zip(weights, hangs, strict=True)])
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
@@ -110,9 +114,10 @@ def chosen(weights: list[np.ndarray], reading: Reading) -> np.ndarray:
 
 
 def _of_question(weights, hangs, words, lengths):
-    """Bring the rows of a question's words together, in the order of WHOSE: (B, H, N, Nk) twice -> (B, H, 3, Nk).
+    """Bring the rows of a question's words together, in the order of WHOSE: (B, H, N, M) twice -> (B, H, 3, Nk).
 
-    Where words and patches are one sequence, words stand in front, and patches behind them.
+    Words are the first of the N queries and patches the last of the M keys, of which there may be more: where words and
+    patches are one sequence, both are all of it.
     """
     n, n_patches = words.shape[1], N_CELLS
     weights, hangs = weights.detach()[:, :, :n, -n_patches:], hangs[:, :, :n, -n_patches:]

@@ -73,10 +73,10 @@ def answered(arguments: argparse.Namespace) -> Iterator[str]:
     from crossattn_ref.tasks.evaluate_answers import Reading, attention, chosen
 
     trained = vqa.load(arguments.weights or vqa.SHIPPED)
+    reading = _reading(Reading, trained)
     asked = vqa.as_asked(arguments.question, _picture(arguments.image))
     yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
     if arguments.look:
-        reading = _reading(Reading, trained)
         whole = "what the answer hangs on" if reading.whose == "answer" else "its attention"
         yield f"  <- {place(chosen(attention(trained, asked), reading)[0], whole)}"
 
@@ -119,10 +119,15 @@ def _picture(path):
 
 def _reading(make, trained):
     """Take the reading that pointed best on the development split; of a model that tells of none, the mean of all."""
-    return make(**trained.about.get("reading", {"layer": None, "head": None}))
+    try:
+        return make(**trained.about.get("reading", {"layer": None, "head": None}))
+    except TypeError as error:
+        raise ValueError(f"the file tells of a reading of another version ({error}): train the model anew") from error
 
 
 def place(row: np.ndarray, whole: str = "its attention") -> str:
-    """Say in which cell the largest of 16 weights lies, and which share of the whole it is."""
+    """Say in which cell the largest of 16 numbers from 0 lies, and which share of the whole it is."""
+    if not row.any():
+        return f"nowhere (0% of {whole})"
     cell = int(row.argmax())
     return f"row {cell // 4 + 1}, column {cell % 4 + 1} ({row.max() / row.sum():.0%} of {whole})"

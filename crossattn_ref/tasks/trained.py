@@ -57,8 +57,8 @@ def load(path: Path, make: Callable[[Mapping], nn.Module], *, data: str, otherwi
         raise stored.Unreadable(f"{path} {otherwise}")
     try:
         model = make(about["model"])
-    except (KeyError, TypeError) as error:
-        raise stored.Unreadable(f"{path} was written by another version (its sizes: {error}): train it anew") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise stored.Unreadable(f"{path} is of another version (its sizes: {error!r}): train it anew") from error
     stored.load(model, weights, source=str(path))
     return Trained(model.eval(), History(), about)
 

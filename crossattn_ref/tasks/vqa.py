@@ -3,7 +3,8 @@
 What training must never see, a colour and shape that are held out together, is in no scene and no question of the
 corpus. A run lies in a folder: what the loop writes there, and at the end answerer.safetensors.
 
-Letters: B questions, N words of the longest question, I pictures, A answers.
+Letters: B questions, N words of the longest question, I pictures, A answers; H heads, Nk patches, and Q queries and
+M keys of a layer that reads the picture (words and patches, or both where they are one sequence).
 """
 
 import math
@@ -28,7 +29,7 @@ from crossattn_ref.data.words import tokens
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.images import STEMS, ImageConfig, as_float
 from crossattn_ref.models.vqa import Answerer, AnswererConfig, CoReading, CrossReading, JointReading, as_large_as
-from crossattn_ref.tasks import trained
+from crossattn_ref.tasks import captioning, trained
 from crossattn_ref.tasks.trained import Trained
 from crossattn_ref.train.loop import Plan
 
@@ -148,7 +149,7 @@ def numbered(asked: Questions) -> Numbers:
     for row, question, image in zip(fair, asked.questions, asked.image_of, strict=True):
         row[[ANSWER_NUMBER[answer] for answer in vqa.excused(question, asked.scenes[image])]] = False
     answers = np.array([ANSWER_NUMBER[question.answer] for question in asked.questions])
-    regions = np.stack([interpret.regions_of([question.regions], N_CELLS)[0] for question in asked.questions])
+    regions = interpret.regions_of([question.regions for question in asked.questions], N_CELLS)
     return Numbers(*map(torch.from_numpy, (asked.images, asked.image_of, words, lengths, answers, fair, regions)))
 
 
@@ -246,12 +247,12 @@ class Answering:
         images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
         words = torch.where(mirrored[about, None], self.mirror[words], words)
         words, lengths = _trimmed(words, drawn.lengths[questions])
-        seen = model.encode(as_float(images))[about], words, lengths
-        logits, weights = model.watched(*seen) if self.recipe.pointing else (model.answer(*seen), None)
+        given = model.encode(as_float(images))[about], words, lengths
+        logits, weights = model.watched(*given) if self.recipe.pointing else (model.answer(*given), [])
         if self.recipe.rivals == "seen":
             logits = logits.masked_fill(~drawn.fair[questions], -torch.inf)
         total = functional.cross_entropy(logits, drawn.answers[questions], reduction="sum")
-        if weights:
+        if self.recipe.pointing:
             regions = drawn.regions[questions]
             regions = torch.where(mirrored[about, None], _mirrored(regions), regions)
             total = total + self.recipe.pointing * astray(weights, regions, lengths)
@@ -266,14 +267,16 @@ class Answering:
 def astray(weights: Sequence[Tensor], regions: Tensor, lengths: Tensor) -> Tensor:
     """Sum, over the questions, minus the logarithm of what their words give to the regions in the mean of all maps.
 
-    weights (B, H, N, M) of each layer, words first and patches last; regions bool (B, Nk); lengths (B,). A question
-    whose answer is read from nothing adds nothing.
+    weights (B, H, Q, M) of each layer, words first and patches last; regions bool (B, Nk); lengths (B,). A question
+    whose answer is read from nothing adds nothing. Raises ValueError where nobody knows the regions (Nk = 0).
     """
+    if not regions.shape[1]:
+        raise ValueError("regions must say which patches an answer is read from, got none: pointing needs them")
     real = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]  # (B, Nq)
     maps = torch.stack([layer.mean(dim=1) for layer in weights]).mean(dim=0)
     maps = maps[:, : real.shape[1], -regions.shape[1] :]  # (B, Nq, Nk)
-    given = (maps * real[..., None]).sum(dim=1) / lengths[:, None]
-    return -(given * regions).sum(dim=-1)[regions.any(dim=-1)].log().sum()
+    of_question = (maps * real[..., None]).sum(dim=1) / lengths[:, None]  # (B, Nk)
+    return captioning.astray([of_question[:, None, None]], regions[:, None])
 
 
 @torch.no_grad()

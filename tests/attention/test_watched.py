@@ -33,6 +33,19 @@ def test_a_watched_layer_computes_the_same_and_shows_the_weights_of_each_call(dr
     assert layer.attend is dense.attention
 
 
+def test_several_layers_are_watched_in_the_order_of_their_calls_and_by_the_innermost_alone(drawn):
+    layer, x, memory = drawn
+    other = MultiHeadAttention(D, 2)
+    mask = torch.rand(B, 6, NQ, NK) < 0.7
+    with watched(layer, other) as outer:
+        read = layer(x, memory, mask)
+        with watched(layer) as inner:
+            layer(x, memory)
+        other(read)
+    torch.testing.assert_close(outer, [layer.weights(x, memory, mask), other.weights(read)])
+    torch.testing.assert_close(inner, [layer.weights(x, memory)])
+
+
 def test_the_gradient_of_a_weight_is_what_a_little_more_of_it_changes(drawn):
     """By finite differences: the same values, averaged with one weight moved, and the projection behind them."""
     layer, x, memory = (one.double() for one in drawn)

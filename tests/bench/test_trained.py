@@ -64,3 +64,22 @@ def test_a_run_that_is_stopped_gives_no_figure_and_no_weights_of_a_finished_one(
     with pytest.raises(KeyboardInterrupt):
         list(suite(tmp_path, monkeypatch))
     assert not [path for path in tmp_path.rglob("*.safetensors") if not path.name.startswith("weights-")]
+
+
+@pytest.mark.parametrize(
+    ("suite", "task", "recipe"),
+    [(captions, captioning, "scenes"), (answers, vqa, "cross")],
+    ids=["captions", "answers"],
+)
+@pytest.mark.parametrize("other", [{"n_scenes": 29}, {"plan": {"n_steps": 4}}], ids=["scenes", "steps"])
+def test_a_finished_run_of_another_recipe_is_not_measured_as_one_of_this(
+    suite, task, recipe, other, tmp_path, monkeypatch
+):
+    assert list(suite(tmp_path, monkeypatch))
+    assert list(suite(tmp_path, monkeypatch))  # read, and not trained again
+    now = task.RECIPES[recipe]
+    changed = {name: replace(now.plan, **value) if name == "plan" else value for name, value in other.items()}
+    monkeypatch.setitem(task.RECIPES, recipe, replace(now, **changed))
+    measured = (captions_suite if task is captioning else answers_suite).by_recipe(recipe, seeds=(0,), runs=tmp_path)
+    with pytest.raises(ValueError, match=rf"{recipe}-seed0 was not trained as {recipe} is: move it away"):
+        list(measured)

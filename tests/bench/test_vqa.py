@@ -37,6 +37,9 @@ def test_every_case_that_others_read_is_measured_for_every_seed(small, tmp_path)
     expected = evaluate_answers.accuracy(trained, small["held-out"])
     assert found["scenes/held-out", "accuracy"].samples[1] == expected["all"]
     assert found["scenes/held-out/count", "accuracy"].samples[1] == expected["count"]
+    plain = evaluate_answers.best_reading(trained, small["dev"], among=("all", "mark"))
+    by_weights = evaluate_answers.pointing(trained, small["test"], plain)
+    assert found["scenes/test", "pointing_of_weights"].samples[1] == by_weights["all"]
     other = {(m.case, m.metric) for m in suite.by_recipe("co-attention", seeds=(0,), runs=tmp_path)}
     assert {("scenes/test/co-attention", "accuracy"), ("scenes/test/exist/co-attention", "pointing")} <= other
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from crossattn_ref.__main__ import main
 from crossattn_ref.data.programs import ANSWERS
+from crossattn_ref.models import stored
 from crossattn_ref.tasks import captioning, look, vqa
 from tests.data.seer import caption as said
 from tests.data.seer import see
@@ -113,3 +114,37 @@ def test_cells_are_told_by_rows_and_columns_that_count_from_one():
     weights[9] = 0.95
     assert look.place(weights) == "row 3, column 2 (95% of its attention)"
     assert look.place(2 * weights) == look.place(weights)  # words together look twice as much, and at the same place
+    assert look.place(0 * weights, "what the answer hangs on") == "nowhere (0% of what the answer hangs on)"
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [
+        ({"layer": 0, "head": None, "whose": "all"}, "of its attention)"),
+        ({"layer": None, "head": None, "whose": "answer"}, "of what the answer hangs on)"),
+    ],
+    ids=["weights", "answer"],
+)
+def test_a_look_says_what_it_is_a_share_of(reading, told, runs, tmp_path, capsys):
+    path = tmp_path / "scene.png"
+    main(["draw", str(path)])
+    trained = vqa.load(runs["ask"])
+    stored.write(trained.model, tmp_path / "answerer.safetensors", {**trained.about, "reading": reading})
+    assert main(["ask", str(path), "is there a circle?", "--look", "--weights", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip().endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("reading", "message"),
+    [({"layer": 0, "head": 0, "whose": "heard"}, "got 'heard'"), ({"layer": 0, "depth": 1}, "of another version")],
+)
+def test_a_file_with_a_reading_that_nobody_knows_gets_one_line_and_no_answer(reading, message, runs, tmp_path, capsys):
+    path = tmp_path / "scene.png"
+    main(["draw", str(path)])
+    trained = vqa.load(runs["ask"])
+    stored.write(trained.model, tmp_path / "answerer.safetensors", {**trained.about, "reading": reading})
+    capsys.readouterr()
+    assert main(["ask", str(path), "is there a circle?", "--look", "--weights", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert told.out == ""

@@ -246,10 +246,12 @@ def test_a_folder_holds_all_that_answers_need(trained):
     stored.write(model.model, folder / "other.safetensors", {"data": "scenes"})
     with pytest.raises(stored.Unreadable, match="holds no answerer: crossattn train vqa makes one"):
         load(folder / "other.safetensors")
-    sizes = {name: size for name, size in again.about["model"].items() if name != "pooling"}
-    stored.write(model.model, folder / "older.safetensors", {**again.about, "model": sizes})
-    with pytest.raises(stored.Unreadable, match=r"older\.safetensors was written by another version .*'pooling'"):
-        load(folder / "older.safetensors")
+    sizes = again.about["model"]
+    without = {name: size for name, size in sizes.items() if name != "pooling"}
+    for other, named in ((without, "'pooling'"), ({**sizes, "n_parameters": 10}, "must be at least")):
+        stored.write(model.model, folder / "older.safetensors", {**again.about, "model": other})
+        with pytest.raises(stored.Unreadable, match=rf"older\.safetensors is of another version .*{named}"):
+            load(folder / "older.safetensors")
 
 
 def test_accuracy_is_counted_for_all_and_for_each_kind(trained, asked):
@@ -316,6 +318,20 @@ def test_a_question_points_where_its_words_together_look_most():
     assert evaluate_answers.best_reading(trained, asked) == Reading(1, None)  # the mean points as well, and comes first
     by_mark = evaluate_answers.best_reading(trained, asked, among=("mark",))
     assert by_mark == Reading(1, None, "mark")
+
+
+def test_what_an_answer_hangs_on_is_found_where_nobody_wants_gradients(trained, asked):
+    model, *_ = trained
+    numbers = numbered(asked["test"])
+    expected = evaluate_answers.attention(model, numbers)
+    with torch.no_grad():
+        found = evaluate_answers.attention(model, numbers)
+    np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-6)
+
+
+def test_a_reading_names_rows_that_there_are():
+    with pytest.raises(ValueError, match="whose must be one of all, mark, answer, got 'heard'"):
+        Reading(None, None, "heard")
 
 
 # The command
