@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from crossattn_ref.attention.inputs import Lengths
+from crossattn_ref.attention.watched import watched
 from crossattn_ref.models.blocks import DecoderLayer, LayerConfig, LearnedPositions
 from crossattn_ref.models.images import ImageConfig, ImageEncoder
 
@@ -62,17 +63,16 @@ class Captioner(nn.Module):
         """Score every next word of captions (teacher forcing): row i has read words 0 to i and the picture."""
         return self.decode(words, self.encode(images))
 
-    def weights(
+    def watched(
         self, images: Float[Tensor, "B C Y X"], words: Int[Tensor, "B Nq"]
-    ) -> tuple[Float[Tensor, "B H Nq Nk"], ...]:
-        """Compute where each row looks in the picture, layer by layer. Row i is about to write word i + 1."""
-        x, memory, found = self._read(words), self.encode(images), []
-        for layer in self.layers:
-            x = layer.around_self_attention(x, lambda x, layer=layer: layer.self_attention(x, mask=_past(words)))
-            found.append(layer.cross_attention.weights(layer.around_cross_attention.layer_norm(x), memory))
-            x = layer.around_cross_attention(x, lambda x, layer=layer: layer.cross_attention(x, memory))
-            x = layer.around_feed_forward(x, layer.feed_forward)
-        return tuple(found)
+    ) -> tuple[Float[Tensor, "B Nq V"], list[Float[Tensor, "B H Nq Nk"]]]:
+        """Do what forward does -> (its scores, layer by layer where each row looked in the picture).
+
+        Row i is about to write word i + 1. The weights are a part of the computation: they have gradients.
+        """
+        with watched(*(layer.cross_attention for layer in self.layers)) as weights:
+            scores = self(images, words)
+        return scores, weights
 
     def _read(self, words):
         x = self.words(words)

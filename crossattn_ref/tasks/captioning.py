@@ -197,12 +197,13 @@ class Captioning:
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """Sum the loss of all words, the mark of the end included."""
         images, words, named = batch
-        logits = model(as_float(images), words[:, :-1])
+        given = as_float(images), words[:, :-1]
+        logits, weights = model.watched(*given) if self.recipe.pointing else (model(*given), [])
         if self.recipe.rivals == "seen":
             logits = logits.masked_fill(~rivals(words, self.never_together), -torch.inf)
         total, count = cross_entropy(logits, words[:, 1:])
         if self.recipe.pointing:
-            total = total + self.recipe.pointing * astray(model.weights(as_float(images), words[:, :-1]), named)
+            total = total + self.recipe.pointing * astray(weights, named)
         return total, count
 
     def validate(self, model: nn.Module) -> dict[str, float]:

@@ -50,7 +50,8 @@ def cross_weights(trained: Trained, images: np.ndarray, words: Sequence[Words]) 
     found = []
     with torch.inference_mode():
         for part, numbers in zip(torch.from_numpy(images).split(AT_ONCE), rows.split(AT_ONCE), strict=True):
-            found.append([w.cpu().numpy() for w in trained.model.weights(as_float(part.to(device)), numbers)])
+            _, weights = trained.model.watched(as_float(part.to(device)), numbers)
+            found.append([w.cpu().numpy() for w in weights])
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 

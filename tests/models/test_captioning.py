@@ -54,7 +54,8 @@ def test_weights_are_those_with_which_the_layers_read(model, images, words):
     model(images, words)
     hook.remove()
     (_, memory, *_), out = seen[0]
-    weights = model.weights(images, words)
+    scores, weights = model.watched(images, words)
+    torch.testing.assert_close(scores, model(images, words))
     assert [w.shape for w in weights] == [(B, 2, N, 9)] * 2
     values = layer.v_proj(memory).unflatten(-1, (2, -1)).transpose(1, 2)
     torch.testing.assert_close(layer.out_proj((weights[0] @ values).transpose(1, 2).flatten(2)), out)
