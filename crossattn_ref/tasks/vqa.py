@@ -64,7 +64,7 @@ class Recipe:
     n_parameters: int | None = 400_000
     plan: Plan = field(
         default_factory=lambda: Plan(
-            n_steps=4000, n_warmup=200, peak_rate=3e-3, schedule="linear", validate_every=1000, bfloat16=False,
+            n_steps=6000, n_warmup=200, peak_rate=3e-3, schedule="linear", validate_every=1000, bfloat16=False,
             watch="accuracy", lower_is_better=False,
         )
     )  # fmt: skip
@@ -83,8 +83,8 @@ def _of_steps(n: int, **options) -> Recipe:
 # The three fusions train about as long as each other: crossattn bench vqa --part step says what a step of each takes.
 RECIPES = {
     "cross": Recipe(),
-    "concatenation": _of_steps(2000, fusion="concatenation"),
-    "co-attention": _of_steps(3200, fusion="co-attention"),
+    "concatenation": _of_steps(3000, fusion="concatenation"),
+    "co-attention": _of_steps(5000, fusion="co-attention"),
     "mean": Recipe(pooling="mean"),
     "supervised": _of_steps(3000, pointing=0.3),  # told where to look, which nothing else here is
 }
