@@ -59,7 +59,7 @@ class Recipe:
     pooling: Literal["max", "mean"] = "max"
     layer: Mapping = field(default_factory=lambda: {"d_model": 64, "n_heads": 4, "d_ff": 128, "dropout": 0.0})
     n_layers: int = 3
-    n_image_layers: int = 0
+    n_image_layers: int = 1
     stem: str = "convolutions"
     n_parameters: int | None = 400_000
     plan: Plan = field(
