@@ -116,9 +116,7 @@ class ImageEncoder(nn.Module):
         width, n = config.layer.d_model, config.side // config.patch
         self.expected = (config.channels, config.side, config.side)
         self.stem = config.stem(width, patch=config.patch, channels=config.channels)
-        places = torch.linspace(-1, 1, n)[:, None]
-        self.rows = nn.Parameter(places * torch.randn(width))
-        self.columns = nn.Parameter(places * torch.randn(width))
+        self.rows, self.columns = (nn.Parameter(_in_order(n, torch.randn(width))) for _ in range(2))
         self.layers = nn.ModuleList(EncoderLayer(config.layer) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(width)
 
@@ -131,6 +129,11 @@ class ImageEncoder(nn.Module):
         for layer in self.layers:
             memory = layer(memory)
         return self.norm(memory) + places
+
+
+def _in_order(n, direction):
+    """Lay n places from -1 to 1 along a direction (D,), on the device where that lies -> (n, D)."""
+    return torch.linspace(-1, 1, n, device=direction.device)[:, None] * direction
 
 
 class PretrainedEncoder(nn.Module):
