@@ -73,10 +73,10 @@ def answered(arguments: argparse.Namespace) -> Iterator[str]:
     from crossattn_ref.tasks.evaluate_answers import Reading, attention, chosen
 
     trained = vqa.load(arguments.weights or vqa.SHIPPED)
-    reading = _reading(Reading, trained)
+    reading = _reading(Reading, trained) if arguments.look else None
     asked = vqa.as_asked(arguments.question, _picture(arguments.image))
     yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
-    if arguments.look:
+    if reading:
         whole = "what the answer hangs on" if reading.whose == "answer" else "its attention"
         yield f"  <- {place(chosen(attention(trained, asked), reading)[0], whole)}"
 

@@ -148,3 +148,4 @@ def test_a_file_with_a_reading_that_nobody_knows_gets_one_line_and_no_answer(rea
     told = capsys.readouterr()
     assert message in told.err
     assert told.out == ""
+    assert main(["ask", str(path), "is there a circle?", "--weights", str(tmp_path)]) == 0  # without --look
