@@ -77,16 +77,18 @@ def test_the_captioner_names_also_what_training_never_showed_together_and_points
     kept = scenes.splits(np.random.default_rng(11), train=0, dev=0, test=60, held_out=60)
     for split in kept.values():
         assert evaluate_captions.scores(trained, split)["exact_match"] > 80
-        assert evaluate_captions.pointing(trained, split, reading) > 90
+        weights = evaluate_captions.cross_weights(trained, split.images, split.words)
+        assert evaluate_captions.pointing(weights, split, reading) > 90
 
 
 def test_the_answerer_is_what_its_recipe_makes_and_its_answers_hang_on_what_they_are_read_from():
     trained = vqa.shipped()
     recipe = vqa.RECIPES[trained.about["recipe"]]
-    assert trained.about["plan"] == json.loads(json.dumps(asdict(recipe.plan)))
-    assert trained.about["learning"].items() <= asdict(recipe).items()
+    told = {**vqa.description(recipe), "plan": asdict(recipe.plan)}
+    assert json.loads(json.dumps(told)).items() <= trained.about.items()
     reading = evaluate_answers.Reading(**trained.about["reading"])
     kept = questions.splits(np.random.default_rng(11), train=0, dev=0, test=60, held_out=60)
     for name in ("test", "held-out"):
         assert evaluate_answers.accuracy(trained, kept[name])["all"] > 88
-        assert evaluate_answers.pointing(trained, kept[name], reading)["all"] > 85
+        weights = evaluate_answers.attention(trained, vqa.numbered(kept[name]))
+        assert evaluate_answers.pointing(weights, kept[name], reading)["all"] > 85

@@ -19,6 +19,7 @@ from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.models.vqa import count_parameters
 from crossattn_ref.tasks import captioning, evaluate_captions
 from crossattn_ref.tasks.captioning import RECIPES
+from crossattn_ref.tasks.evaluate_captions import Reading
 
 PACKAGES = ("numpy", "torch")
 SEEDS = (0, 1, 2)
@@ -42,16 +43,16 @@ def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -
 
     The cases of the recipe "scenes" are "scenes/test" and "scenes/held-out", those of another have its name at the end.
     """
-    yield from trained.by_recipe(
-        captioning, recipe, seeds=seeds, runs=runs, evaluate=evaluate_captions, figures=_figures
-    )
+    yield from trained.by_recipe(captioning, recipe, seeds=seeds, runs=runs, figures=_figures)
 
 
 PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {name: partial(by_recipe, name) for name in RECIPES}
 
 
-def _figures(captioner, reading) -> Mapping[tuple[str, str], float]:
-    """Measure one captioner -> {(case, metric): figure}."""
+def _figures(captioner) -> tuple[Reading, Mapping[tuple[str, str], float]]:
+    """Choose how the weights of one captioner are read, and measure it -> the reading and {(case, metric): figure}."""
+    dev = captioning.splits()["dev"]
+    reading = evaluate_captions.best_reading(_weights(captioner, dev), dev)
     found = {
         ("scenes", "train_seconds"): captioner.about["train_seconds"],
         ("scenes", "parameters"): count_parameters(captioner.model),
@@ -59,8 +60,13 @@ def _figures(captioner, reading) -> Mapping[tuple[str, str], float]:
     for split in SPLITS:
         drawn, case = captioning.splits()[split], f"scenes/{split}"
         found |= {(case, name): value for name, value in evaluate_captions.scores(captioner, drawn).items()}
-        found[case, "pointing"] = evaluate_captions.pointing(captioner, drawn, reading)
-        found[case, "mass"] = evaluate_captions.mass(captioner, drawn, reading)
+        weights = _weights(captioner, drawn)
+        found[case, "pointing"] = evaluate_captions.pointing(weights, drawn, reading)
+        found[case, "mass"] = evaluate_captions.mass(weights, drawn, reading)
         blind = evaluate_captions.blind_scores(captioner, drawn)
         found |= {(f"{case}/blank", name): value for name, value in blind.items()}
-    return found
+    return reading, found
+
+
+def _weights(captioner, drawn):
+    return evaluate_captions.cross_weights(captioner, drawn.images, drawn.words)

@@ -27,6 +27,7 @@ from crossattn_ref.bench.measure import Measurement, side_by_side
 from crossattn_ref.data.vqa import question_only
 from crossattn_ref.models.vqa import count_parameters
 from crossattn_ref.tasks import evaluate_answers, vqa
+from crossattn_ref.tasks.evaluate_answers import Reading
 from crossattn_ref.tasks.vqa import RECIPES
 
 PACKAGES = ("numpy", "torch")
@@ -55,7 +56,7 @@ def by_recipe(recipe: str, *, seeds: Sequence[int] = SEEDS, runs: Path = RUNS) -
     The cases of cross-attention are "scenes/test" and "scenes/held-out", with the kind of question behind it, such as
     "scenes/test/verify_rel"; those of another recipe have its name at the end.
     """
-    yield from trained.by_recipe(vqa, recipe, seeds=seeds, runs=runs, evaluate=evaluate_answers, figures=_figures)
+    yield from trained.by_recipe(vqa, recipe, seeds=seeds, runs=runs, figures=_figures)
 
 
 def steps(*, seconds: float = 60) -> Iterator[Measurement]:
@@ -79,7 +80,7 @@ def steps(*, seconds: float = 60) -> Iterator[Measurement]:
 def guesses() -> Iterator[Measurement]:
     """Measure the most frequent answer to the same words, learnt from a part of the corpus; no seed decides."""
     recipe = RECIPES["cross"]
-    parts = [vqa.draw_part(i, vqa.PART, per_image=recipe.per_image, unnamed=recipe.unnamed) for i in range(N_PARTS)]
+    parts = [vqa.draw_part(i, vqa.PART, **recipe.drawing) for i in range(N_PARTS)]
     train = [question for part in parts for question in part.questions]
     for split in SPLITS:
         asked = vqa.splits()[split].questions
@@ -107,7 +108,7 @@ PARTS: dict[str, Callable[..., Iterator[Measurement]]] = {
 
 def _a_step(recipe) -> Callable[[], None]:
     """Return what computes the gradients of one batch, the same for every recipe."""
-    drawn = vqa.numbered(vqa.draw_part(0, recipe.batch, per_image=recipe.per_image, unnamed=recipe.unnamed))
+    drawn = vqa.numbered(vqa.draw_part(0, recipe.batch, **recipe.drawing))
     task, model = vqa.Answering(recipe, drawn, drawn), vqa.new_answerer(recipe, seed=0)
     (batch,) = task.epoch(0)
 
@@ -118,9 +119,12 @@ def _a_step(recipe) -> Callable[[], None]:
     return step
 
 
-def _figures(answerer, reading) -> Mapping[tuple[str, str], float]:
-    """Measure one answerer -> {(case, metric): figure}."""
-    plain = evaluate_answers.best_reading(answerer, vqa.splits()["dev"], among=("all", "mark"))
+def _figures(answerer) -> tuple[Reading, Mapping[tuple[str, str], float]]:
+    """Choose how the weights of one answerer are read, and measure it -> the reading and {(case, metric): figure}."""
+    dev = vqa.splits()["dev"]
+    weights = evaluate_answers.attention(answerer, vqa.numbered(dev))
+    best = evaluate_answers.best_reading(weights, dev)
+    plain = evaluate_answers.best_reading(weights, dev, among=("all", "mark"))
     found = {
         ("scenes", "train_seconds"): answerer.about["train_seconds"],
         ("scenes", "parameters"): count_parameters(answerer.model),
@@ -128,10 +132,11 @@ def _figures(answerer, reading) -> Mapping[tuple[str, str], float]:
     for split in SPLITS:
         asked, case = vqa.splits()[split], f"scenes/{split}"
         found |= _named(case, "accuracy", evaluate_answers.accuracy(answerer, asked))
-        found |= _named(case, "pointing", evaluate_answers.pointing(answerer, asked, reading))
-        found |= _named(case, "pointing_of_weights", evaluate_answers.pointing(answerer, asked, plain))
+        weights = evaluate_answers.attention(answerer, vqa.numbered(asked))
+        found |= _named(case, "pointing", evaluate_answers.pointing(weights, asked, best))
+        found |= _named(case, "pointing_of_weights", evaluate_answers.pointing(weights, asked, plain))
         found[f"{case}/blank", "accuracy"] = evaluate_answers.blind_accuracy(answerer, asked)["all"]
-    return found
+    return best, found
 
 
 def _named(case, metric, by_kind):

@@ -101,9 +101,15 @@ def learn(
     """Train a captioner by a recipe; in a folder, so that it can be stopped and go on. about is written beside it."""
     model = new_captioner(recipe, seed=seed).to(device)
     task = Captioning(recipe, splits()["dev"], reserved=_scenes(splits()), seed=seed, device=device)
-    about = {"data": "scenes", "model": _sizes(recipe), "learning": _learning(recipe), **(about or {})}
+    about = {"data": "scenes", **description(recipe), **(about or {})}
     path = folder and Path(folder) / SHIPPED.name
     return trained.learn(model, task, recipe.plan, seed=seed, path=path, device=device, about=about, show=show)
+
+
+def description(recipe: Recipe) -> dict[str, dict]:
+    """Describe a recipe as the file of its captioner does: its "model", and its "learning", all but the plan."""
+    learning = ("batch", "n_scenes", "unnamed", "rivals", "pointing")
+    return {"model": _sizes(recipe), "learning": {name: getattr(recipe, name) for name in learning}}
 
 
 def load(path: Path) -> Trained:
@@ -226,10 +232,6 @@ def _scenes(drawn: Mapping[str, Captions]) -> frozenset[frozenset[Scene]]:
 def _sizes(recipe):
     names = ("layer", "n_layers", "n_image_layers", "stem", "word_dropout")
     return {name: asdict(recipe)[name] for name in names}
-
-
-def _learning(recipe):
-    return {name: getattr(recipe, name) for name in ("batch", "n_scenes", "unnamed", "rivals", "pointing")}
 
 
 def _config(sizes):

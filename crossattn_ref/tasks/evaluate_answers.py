@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from crossattn_ref import interpret
 from crossattn_ref.data.scenes import N_CELLS
 from crossattn_ref.data.vqa import KINDS, Questions
 from crossattn_ref.models.images import as_float
@@ -58,14 +59,14 @@ def blind_accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
     return accuracy(trained, replace(asked, images=blank(asked.images)))
 
 
-def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, float]:
+def pointing(weights: Sequence[np.ndarray], asked: Questions, reading: Reading) -> dict[str, float]:
     """Compute for how many questions of a hundred the patch that is looked at most is one that the answer is read from.
 
-    "all" of them, and each kind. One whose answer is read from nothing, such as a count of 0, takes no part.
+    "all" of them, and each kind; weights are what attention returns for these questions. One whose answer is read from
+    nothing, such as a count of 0, takes no part.
     """
-    numbers = numbered(asked)
-    regions = numbers.regions.numpy()
-    hits, about_something = _hits(attention(trained, numbers), regions, reading), regions.any(axis=-1)
+    regions = _regions(asked)
+    hits, about_something = _hits(weights, regions, reading), regions.any(axis=-1)
     kinds = np.array([question.kind for question in asked.questions])
     found = {"all": 100 * float(hits[about_something].mean())}
     for kind in KINDS:
@@ -74,10 +75,9 @@ def pointing(trained: Trained, asked: Questions, reading: Reading) -> dict[str, 
     return found
 
 
-def best_reading(trained: Trained, asked: Questions, *, among: Sequence[Whose] = WHOSE) -> Reading:
-    """Choose the layer, the head and whose weights point best: on the development split."""
-    numbers = numbered(asked)
-    weights, regions = attention(trained, numbers), numbers.regions.numpy()
+def best_reading(weights: Sequence[np.ndarray], asked: Questions, *, among: Sequence[Whose] = WHOSE) -> Reading:
+    """Choose the layer, the head and whose weights point best, of what attention returns for the development split."""
+    regions = _regions(asked)
     readings = [
         Reading(layer, head, whose)
         for layer, w in enumerate(weights)
@@ -104,7 +104,7 @@ def attention(trained: Trained, asked: Numbers) -> list[np.ndarray]:
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 
-def chosen(weights: list[np.ndarray], reading: Reading) -> np.ndarray:
+def chosen(weights: Sequence[np.ndarray], reading: Reading) -> np.ndarray:
     """Pick from what attention returns what a reading reads -> (B, Nk)."""
     rows = [layer[:, :, WHOSE.index(reading.whose)] for layer in weights]  # (B, H, Nk)
     if reading.layer is None:
@@ -129,6 +129,10 @@ def _of_question(weights, hangs, words, lengths):
         torch.einsum("bhqk,bq->bhk", weights * hangs.abs(), real.float()),
     ]
     return torch.stack(rows, dim=2).cpu().numpy()
+
+
+def _regions(asked):
+    return interpret.regions_of([question.regions for question in asked.questions], N_CELLS)
 
 
 def _hits(weights, regions, reading):

@@ -55,21 +55,26 @@ def cross_weights(trained: Trained, images: np.ndarray, words: Sequence[Words]) 
     return [np.concatenate(layer) for layer in zip(*found, strict=True)]
 
 
-def pointing(trained: Trained, drawn: Captions, reading: Reading) -> float:
-    """Compute how many of a hundred words that name something look most at the patch that they name."""
-    weights = chosen(cross_weights(trained, drawn.images, drawn.words), reading)
-    return 100 * interpret.pointing_game(weights, regions(drawn, weights.shape[1]))
+def pointing(weights: Sequence[np.ndarray], drawn: Captions, reading: Reading) -> float:
+    """Compute how many of a hundred words that name something look most at the patch that they name.
+
+    weights are what cross_weights returns for these captions.
+    """
+    read = chosen(weights, reading)
+    return 100 * interpret.pointing_game(read, regions(drawn, read.shape[1]))
 
 
-def mass(trained: Trained, drawn: Captions, reading: Reading) -> float:
+def mass(weights: Sequence[np.ndarray], drawn: Captions, reading: Reading) -> float:
     """Compute which share of its attention, in percent, a word that names something gives to what it names."""
-    weights = chosen(cross_weights(trained, drawn.images, drawn.words), reading)
-    return 100 * interpret.attention_mass(weights, regions(drawn, weights.shape[1]))
+    read = chosen(weights, reading)
+    return 100 * interpret.attention_mass(read, regions(drawn, read.shape[1]))
 
 
-def best_reading(trained: Trained, drawn: Captions) -> Reading:
-    """Choose the layer and the head that point best, or the mean of a layer's heads or of all: on "dev"."""
-    weights = cross_weights(trained, drawn.images, drawn.words)
+def best_reading(weights: Sequence[np.ndarray], drawn: Captions) -> Reading:
+    """Choose the layer and the head that point best, or the mean of a layer's heads or of all.
+
+    weights are what cross_weights returns for the captions of the development split.
+    """
     named = regions(drawn, weights[0].shape[2])
     readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
     readings.append(Reading(None, None))

@@ -37,8 +37,9 @@ def test_every_case_that_others_read_is_measured_for_every_seed(small, tmp_path)
     expected = evaluate_answers.accuracy(trained, small["held-out"])
     assert found["scenes/held-out", "accuracy"].samples[1] == expected["all"]
     assert found["scenes/held-out/count", "accuracy"].samples[1] == expected["count"]
-    plain = evaluate_answers.best_reading(trained, small["dev"], among=("all", "mark"))
-    by_weights = evaluate_answers.pointing(trained, small["test"], plain)
+    looked = {name: evaluate_answers.attention(trained, vqa.numbered(small[name])) for name in ("dev", "test")}
+    plain = evaluate_answers.best_reading(looked["dev"], small["dev"], among=("all", "mark"))
+    by_weights = evaluate_answers.pointing(looked["test"], small["test"], plain)
     assert found["scenes/test", "pointing_of_weights"].samples[1] == by_weights["all"]
     other = {(m.case, m.metric) for m in suite.by_recipe("co-attention", seeds=(0,), runs=tmp_path)}
     assert {("scenes/test/co-attention", "accuracy"), ("scenes/test/exist/co-attention", "pointing")} <= other
@@ -47,9 +48,7 @@ def test_every_case_that_others_read_is_measured_for_every_seed(small, tmp_path)
 def test_the_guesser_has_learnt_from_the_words_of_the_corpus_alone(small):
     found = {m.case: m for m in suite.guesses()}
     learnt = found["scenes/test/question-only"].more["questions_learnt_from"]
-    assert learnt == sum(
-        len(vqa.draw_part(i, 13, per_image=5, unnamed=vqa.RECIPES["cross"].unnamed)) for i in range(suite.N_PARTS)
-    )
+    assert learnt == sum(len(vqa.draw_part(i, 13, **vqa.RECIPES["cross"].drawing)) for i in range(suite.N_PARTS))
     kinds = [question.kind for question in small["test"].questions]
     mean = np.mean([found[f"scenes/test/{kind}/question-only"].value for kind in kinds])
     assert found["scenes/test/question-only"].value == pytest.approx(mean)

@@ -257,14 +257,15 @@ def test_pointing_counts_the_words_that_look_at_what_they_name():
     _, regions = data.describe(scene)
     assert regions == (None, 9, 9, 9, None, None, 7, 7, 7)
     trained = type("Trained", (), {"model": Pointer([-1, 9, 9, 3, -1, -1, 7, 7, 7])})
-    assert evaluate_captions.best_reading(trained, drawn) == Reading(1, None)  # points as well, and comes first
-    assert evaluate_captions.pointing(trained, drawn, Reading(1, 1)) == pytest.approx(100 * 5 / 6)
-    assert evaluate_captions.pointing(trained, drawn, Reading(0, 0)) == 0
-    assert evaluate_captions.mass(trained, drawn, Reading(1, 1)) == pytest.approx(100 * (5 * 0.8 + 0.2 / 15) / 6)
-    all_layers = evaluate_captions.mass(trained, drawn, Reading(None, None))
-    mean = evaluate_captions.mass(trained, drawn, Reading(1, None))
+    weights = evaluate_captions.cross_weights(trained, drawn.images, drawn.words)
+    assert evaluate_captions.best_reading(weights, drawn) == Reading(1, None)  # points as well, and comes first
+    assert evaluate_captions.pointing(weights, drawn, Reading(1, 1)) == pytest.approx(100 * 5 / 6)
+    assert evaluate_captions.pointing(weights, drawn, Reading(0, 0)) == 0
+    assert evaluate_captions.mass(weights, drawn, Reading(1, 1)) == pytest.approx(100 * (5 * 0.8 + 0.2 / 15) / 6)
+    all_layers = evaluate_captions.mass(weights, drawn, Reading(None, None))
+    mean = evaluate_captions.mass(weights, drawn, Reading(1, None))
     assert all_layers == pytest.approx((mean + 100 / 16) / 2)
-    assert mean == pytest.approx((evaluate_captions.mass(trained, drawn, Reading(1, 1)) + 100 / 16) / 2)
+    assert mean == pytest.approx((evaluate_captions.mass(weights, drawn, Reading(1, 1)) + 100 / 16) / 2)
 
 
 def test_blank_pictures_are_of_one_colour_all_the_same(kept):

@@ -309,14 +309,15 @@ def test_a_question_points_where_its_words_together_look_most():
     none = replace(COUNT, words=("how", "many", "cyan", "things", "are", "there", "?"), answer="0", regions=frozenset())
     asked = replace(asked, questions=(*asked.questions, replace(COLOUR, regions=frozenset({3})), none),
                     image_of=np.zeros(4, dtype=np.int64))  # fmt: skip
-    found = evaluate_answers.pointing(trained, asked, Reading(1, 1))
+    weights = evaluate_answers.attention(trained, numbered(asked))
+    found = evaluate_answers.pointing(weights, asked, Reading(1, 1))
     assert found == {"all": pytest.approx(100 * 2 / 3), "colour": 50, "count": 100}
-    of_the_mark = evaluate_answers.pointing(trained, asked, Reading(1, 1, "mark"))
+    of_the_mark = evaluate_answers.pointing(weights, asked, Reading(1, 1, "mark"))
     assert of_the_mark == {"all": pytest.approx(100 / 3), "colour": 50, "count": 0}
-    looked = evaluate_answers.chosen(evaluate_answers.attention(trained, numbered(asked)), Reading(1, 1, "answer"))
+    looked = evaluate_answers.chosen(weights, Reading(1, 1, "answer"))
     assert looked.argmax(axis=1).tolist() == [3, 9, 3, 9]  # the lead hangs on "how" twice as much as on the mark
-    assert evaluate_answers.best_reading(trained, asked) == Reading(1, None)  # the mean points as well, and comes first
-    by_mark = evaluate_answers.best_reading(trained, asked, among=("mark",))
+    assert evaluate_answers.best_reading(weights, asked) == Reading(1, None)  # the mean points as well, and comes first
+    by_mark = evaluate_answers.best_reading(weights, asked, among=("mark",))
     assert by_mark == Reading(1, None, "mark")
 
 
