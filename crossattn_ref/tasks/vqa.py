@@ -83,17 +83,13 @@ class Recipe:
         return {"per_image": self.per_image, "always": self.always, "unnamed": self.unnamed}
 
 
-def _of_steps(n: int, **options) -> Recipe:
-    return Recipe(plan=replace(Recipe().plan, n_steps=n), **options)
-
-
 # The three fusions train about as long as each other: crossattn bench vqa --part step says what a step of each takes.
 RECIPES = {
     "cross": Recipe(),
-    "concatenation": _of_steps(3000, fusion="concatenation"),
-    "co-attention": _of_steps(5000, fusion="co-attention"),
+    "concatenation": Recipe(fusion="concatenation", plan=replace(Recipe().plan, n_steps=3000)),
+    "co-attention": Recipe(fusion="co-attention", plan=replace(Recipe().plan, n_steps=5000)),
     "mean": Recipe(pooling="mean"),
-    "supervised": _of_steps(3000, pointing=0.3),  # told where to look, which nothing else here is
+    "supervised": Recipe(pointing=0.3, plan=replace(Recipe().plan, n_steps=3000)),  # told where to look
 }
 
 
