@@ -83,21 +83,17 @@ def splits(
     return {name: ask(rng, scenes, per_image=per_image) for name, scenes in drawn.items() if scenes}
 
 
-def ask(
-    rng: np.random.Generator, scenes: Sequence[Scene], *, per_image: int = 5, always: Sequence[str] = ()
-) -> Questions:
+def ask(rng: np.random.Generator, scenes: Sequence[Scene], *, per_image: int = 5) -> Questions:
     """Draw so many questions of different kinds about each scene, answers balanced over all of them, and render.
 
-    The kinds in `always` are asked of every scene that allows of one; the others take turns. What has no name in a
-    scene (scenes.half_named) is neither asked for nor used to say what is meant.
+    What has no name in a scene (scenes.half_named) is neither asked for nor used to say what is meant.
     """
     balance = Balance()
     questions, image_of = [], []
     for number, scene in enumerate(scenes):
         asked = 0
-        in_turn = [str(kind) for kind in rng.permutation(KINDS)]
-        for kind in sorted(in_turn, key=lambda kind: kind not in always):
-            if asked < per_image and (question := balance.choose(rng, kind, as_named(scene))):
+        for kind in rng.permutation(KINDS):
+            if asked < per_image and (question := balance.choose(rng, str(kind), as_named(scene))):
                 questions.append(question)
                 image_of.append(number)
                 asked += 1

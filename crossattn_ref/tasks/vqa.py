@@ -50,10 +50,9 @@ class Recipe:
 
     fusion names one of FUSIONS, pooling is as for AnswererConfig, layer holds the sizes of all layers (as for
     LayerConfig), of which d_ff gives way where the model is to have n_parameters. The corpus is n_scenes scenes with
-    per_image questions each, a batch so many scenes with theirs; the kinds in `always` are asked of every scene, the
-    others take turns; of the objects half_named takes a name from the share `unnamed`. rivals says which answers the
-    right one is compared with: "all", or all but those that data.vqa.excused lists. pointing weighs a second loss,
-    which asks the words to look at what the answer is read from.
+    per_image questions each, a batch so many scenes with theirs; of the objects half_named takes a name from the share
+    `unnamed`. rivals says which answers the right one is compared with: "all", or all but those that data.vqa.excused
+    lists. pointing weighs a second loss, which asks the words to look at what the answer is read from.
     """
 
     fusion: Literal["cross", "concatenation", "co-attention"] = "cross"
@@ -72,7 +71,6 @@ class Recipe:
     batch: int = 64
     n_scenes: int = 40_000
     per_image: int = 5
-    always: tuple[str, ...] = ("verify_rel",)  # which is learnt last
     unnamed: float = 0.3
     rivals: Literal["all", "seen"] = "seen"
     pointing: float = 0.0
@@ -80,7 +78,7 @@ class Recipe:
     @property
     def drawing(self) -> dict:
         """How draw_part and corpus are to draw."""
-        return {"per_image": self.per_image, "always": self.always, "unnamed": self.unnamed}
+        return {"per_image": self.per_image, "unnamed": self.unnamed}
 
 
 # The three fusions train about as long as each other: crossattn bench vqa --part step says what a step of each takes.
@@ -121,12 +119,10 @@ def splits() -> dict[str, Questions]:
 
 
 @lru_cache(maxsize=1)
-def corpus(
-    n_scenes: int, *, per_image: int = 5, always: tuple[str, ...] = (), unnamed: float = 0.0, processes: int = 1
-) -> Numbers:
+def corpus(n_scenes: int, *, per_image: int = 5, unnamed: float = 0.0, processes: int = 1) -> Numbers:
     """Draw what is trained on, the same for every seed: part by part, in several processes where that is asked for."""
     sizes = [min(PART, n_scenes - first) for first in range(0, n_scenes, PART)]
-    work = partial(draw_part, per_image=per_image, always=always, unnamed=unnamed)
+    work = partial(draw_part, per_image=per_image, unnamed=unnamed)
     if processes > 1:
         with ProcessPoolExecutor(processes) as pool:
             parts = list(pool.map(work, range(len(sizes)), sizes))
@@ -135,7 +131,7 @@ def corpus(
     return _joined([numbered(part) for part in parts])
 
 
-def draw_part(number: int, n: int, *, per_image: int, always: tuple[str, ...], unnamed: float) -> Questions:
+def draw_part(number: int, n: int, *, per_image: int, unnamed: float) -> Questions:
     """Draw some scenes of the corpus with their questions, by their number alone; none that another split holds."""
     rng, scenes = np.random.default_rng([1, number]), []
     kept = _kept()
@@ -143,7 +139,7 @@ def draw_part(number: int, n: int, *, per_image: int, always: tuple[str, ...], u
         scene = draw_scene(rng)
         if frozenset(scene) not in kept:
             scenes.append(scene)
-    return vqa.ask(rng, [half_named(rng, scene, share=unnamed) for scene in scenes], per_image=per_image, always=always)
+    return vqa.ask(rng, [half_named(rng, scene, share=unnamed) for scene in scenes], per_image=per_image)
 
 
 def numbered(asked: Questions) -> Numbers:
@@ -205,7 +201,7 @@ def learn(
 
 def description(recipe: Recipe) -> dict[str, dict]:
     """Describe a recipe as the file of its answerer does: its "model", and its "learning", all but the plan."""
-    learning = ("batch", "n_scenes", "per_image", "always", "unnamed", "rivals", "pointing")
+    learning = ("batch", "n_scenes", "per_image", "unnamed", "rivals", "pointing")
     return {"model": _sizes(recipe), "learning": {name: getattr(recipe, name) for name in learning}}
 
 

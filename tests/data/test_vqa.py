@@ -153,12 +153,3 @@ def test_what_has_no_name_is_neither_asked_for_nor_named_and_excuses_nothing():
         if question.kind in ("colour", "shape", "size", "verify_rel"):
             assert not set(question.words) & {"red", "square"}
     assert {question.answer for question in found} >= {"circle", "green", "cyan", "triangle"}
-
-
-@pytest.mark.parametrize("kind", vqa.KINDS)
-def test_a_kind_that_is_always_asked_is_asked_of_every_scene_that_allows_and_the_others_take_turns(kind):
-    drawn = vqa.ask(np.random.default_rng(5), [SCENE] * 90, per_image=2, always=(kind,))
-    asked = [{q.kind for q, of in zip(drawn.questions, drawn.image_of, strict=True) if of == i} for i in range(90)]
-    assert sum(kind in kinds for kinds in asked) > 45  # in turn with the others it would be asked of about 20
-    assert all(len(kinds) == 2 for kinds in asked)
-    assert set.union(*asked) == set(vqa.KINDS)
