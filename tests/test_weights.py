@@ -81,11 +81,18 @@ def test_the_captioner_names_also_what_training_never_showed_together_and_points
         assert evaluate_captions.pointing(weights, split, reading) > 90
 
 
-def test_the_answerer_is_what_its_recipe_makes_and_its_answers_hang_on_what_they_are_read_from():
+@pytest.mark.parametrize(("task", "name"), [(captioning, "captioning"), (vqa, "vqa")])
+def test_captioner_and_answerer_are_what_their_recipes_make_and_say_by_which_command(task, name):
+    about = task.shipped().about
+    recipe = task.RECIPES[about["recipe"]]
+    told = {**task.description(recipe), "plan": asdict(recipe.plan)}
+    assert json.loads(json.dumps(told)).items() <= about.items()
+    assert about["command"] == f"crossattn train {name} --recipe {about['recipe']} --seed {about['seed']}"
+    assert set(about["figures"]) == set(task.splits())
+
+
+def test_the_answers_of_the_answerer_hang_on_what_they_are_read_from():
     trained = vqa.shipped()
-    recipe = vqa.RECIPES[trained.about["recipe"]]
-    told = {**vqa.description(recipe), "plan": asdict(recipe.plan)}
-    assert json.loads(json.dumps(told)).items() <= trained.about.items()
     reading = evaluate_answers.Reading(**trained.about["reading"])
     kept = questions.splits(np.random.default_rng(11), train=0, dev=0, test=60, held_out=60)
     for name in ("test", "held-out"):

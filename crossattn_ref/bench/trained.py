@@ -40,7 +40,7 @@ def by_recipe(
     end = "" if recipe == next(iter(task.RECIPES)) else f"/{recipe}"
     about = {
         "readings": [asdict(reading) for reading in readings],
-        "trained_on": [one.about["trained_on"] for one in trained],
+        **{name: [one.about[name] for one in trained] for name in ("trained_on", "threads")},
         "recipe": asdict(task.RECIPES[recipe]),
     }
     for case, metric in found[0]:

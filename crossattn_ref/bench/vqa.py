@@ -78,7 +78,10 @@ def steps(*, seconds: float = 60) -> Iterator[Measurement]:
 
 
 def guesses() -> Iterator[Measurement]:
-    """Measure the most frequent answer to the same words, learnt from a part of the corpus; no seed decides."""
+    """Measure who does not look: the most frequent answer to the same words, and pointing at random; no seed decides.
+
+    The answers are learnt from a part of the corpus.
+    """
     recipe = RECIPES["cross"]
     parts = [vqa.draw_part(i, vqa.PART, **recipe.drawing) for i in range(N_PARTS)]
     train = [question for part in parts for question in part.questions]
@@ -86,15 +89,10 @@ def guesses() -> Iterator[Measurement]:
         asked = vqa.splits()[split].questions
         shares = question_only(train, asked)
         counted = sum(shares[question.kind] for question in asked) / len(asked)
-        for kind, share in {"": counted, **shares}.items():
-            yield Measurement(
-                case="/".join(["scenes", split, *([kind] if kind else []), "question-only"]),
-                metric="accuracy",
-                unit="%",
-                samples=[100 * share],
-                seeds=[0],
-                more={"questions_learnt_from": len(train)},
-            )
+        by_kind = {kind: 100 * share for kind, share in {"all": counted, **shares}.items()}
+        yield from _unseeing(f"scenes/{split}", "question-only", "accuracy", by_kind, questions_learnt_from=len(train))
+        for name, by_kind in evaluate_answers.pointing_by_chance(vqa.splits()[split]).items():
+            yield from _unseeing(f"scenes/{split}", name, "pointing", by_kind)
 
 
 PARTS: dict[str, Callable[..., Iterator[Measurement]]] = {
@@ -104,6 +102,11 @@ PARTS: dict[str, Callable[..., Iterator[Measurement]]] = {
     "easy-vqa": picture_questions.easy_vqa,
     "nlvr": picture_questions.nlvr,
 }
+
+
+def _unseeing(case, name, metric, by_kind, **more) -> Iterator[Measurement]:
+    for (which, _), value in _named(case, metric, by_kind, name).items():
+        yield Measurement(case=which, metric=metric, unit="%", samples=[value], seeds=[0], more=more)
 
 
 def _a_step(recipe) -> Callable[[], None]:
@@ -135,10 +138,12 @@ def _figures(answerer) -> tuple[Reading, Mapping[tuple[str, str], float]]:
         weights = evaluate_answers.attention(answerer, vqa.numbered(asked))
         found |= _named(case, "pointing", evaluate_answers.pointing(weights, asked, best))
         found |= _named(case, "pointing_of_weights", evaluate_answers.pointing(weights, asked, plain))
-        found[f"{case}/blank", "accuracy"] = evaluate_answers.blind_accuracy(answerer, asked)["all"]
+        found |= _named(case, "accuracy", evaluate_answers.blind_accuracy(answerer, asked), "blank")
     return best, found
 
 
-def _named(case, metric, by_kind):
-    """Name figures by kind of question; that of all of them is the case itself."""
-    return {(case if kind == "all" else f"{case}/{kind}", metric): value for kind, value in by_kind.items()}
+def _named(case, metric, by_kind, *end):
+    """Name figures by kind of question, which that of all of them does without: case/kind/end."""
+    return {
+        ("/".join([case, *([] if kind == "all" else [kind]), *end]), metric): value for kind, value in by_kind.items()
+    }

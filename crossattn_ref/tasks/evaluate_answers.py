@@ -51,7 +51,7 @@ class Reading:
 
 def accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
     """Compute how many of a hundred answers are right, "all" of them and those to each kind of question."""
-    return _by_kind(_right(trained, asked), asked)
+    return _by_kind(_right(trained, asked), asked, np.full(len(asked), True))
 
 
 def blind_accuracy(trained: Trained, asked: Questions) -> dict[str, float]:
@@ -66,13 +66,16 @@ def pointing(weights: Sequence[np.ndarray], asked: Questions, reading: Reading) 
     nothing, such as a count of 0, takes no part.
     """
     regions = _regions(asked)
-    hits, about_something = _hits(weights, regions, reading), regions.any(axis=-1)
-    kinds = np.array([question.kind for question in asked.questions])
-    found = {"all": 100 * float(hits[about_something].mean())}
-    for kind in KINDS:
-        if (chosen := about_something & (kinds == kind)).any():
-            found[kind] = 100 * float(hits[chosen].mean())
-    return found
+    return _by_kind(_hits(weights, regions, reading), asked, regions.any(axis=-1))
+
+
+def pointing_by_chance(asked: Questions) -> dict[str, dict[str, float]]:
+    """Compute what pointing is for who looks at "any-tile", drawn at random, and at that of "any-object"."""
+    regions, something = _regions(asked), _regions(asked).any(axis=-1)
+    things = [[thing.cell for thing in asked.scenes[image]] for image in asked.image_of]
+    holds = interpret.regions_of(things, N_CELLS)
+    shares = {"any-tile": regions.mean(axis=-1), "any-object": (regions & holds).sum(axis=-1) / holds.sum(axis=-1)}
+    return {name: _by_kind(share, asked, something) for name, share in shares.items()}
 
 
 def best_reading(weights: Sequence[np.ndarray], asked: Questions, *, among: Sequence[Whose] = WHOSE) -> Reading:
@@ -144,7 +147,8 @@ def _right(trained, asked):
     return (scores(trained.model, numbers).argmax(dim=-1) == numbers.answers).cpu().numpy()
 
 
-def _by_kind(right, asked):
+def _by_kind(shares, asked, taken):
+    """Average shares over the questions that are taken, in percent: all of them, and each kind."""
     kinds = np.array([question.kind for question in asked.questions])
-    shares = {kind: 100 * float(right[kinds == kind].mean()) for kind in KINDS if (kinds == kind).any()}
-    return {"all": 100 * float(right.mean()), **shares}
+    chosen = {"all": taken, **{kind: taken & (kinds == kind) for kind in KINDS}}
+    return {name: 100 * float(shares[which].mean()) for name, which in chosen.items() if which.any()}

@@ -33,6 +33,7 @@ def test_every_case_that_others_read_is_measured_for_every_seed(small, tmp_path)
             assert (case, "pointing") in found
             assert (case, "pointing_of_weights") in found
         assert (f"scenes/{split}/blank", "accuracy") in found
+        assert (f"scenes/{split}/verify_rel/blank", "accuracy") in found
     trained = vqa.load(tmp_path / "vqa-cross-seed1")
     expected = evaluate_answers.accuracy(trained, small["held-out"])
     assert found["scenes/held-out", "accuracy"].samples[1] == expected["all"]
@@ -46,12 +47,21 @@ def test_every_case_that_others_read_is_measured_for_every_seed(small, tmp_path)
 
 
 def test_the_guesser_has_learnt_from_the_words_of_the_corpus_alone(small):
-    found = {m.case: m for m in suite.guesses()}
+    found = {m.case: m for m in suite.guesses() if m.metric == "accuracy"}
     learnt = found["scenes/test/question-only"].more["questions_learnt_from"]
     assert learnt == sum(len(vqa.draw_part(i, 13, **vqa.RECIPES["cross"].drawing)) for i in range(suite.N_PARTS))
     kinds = [question.kind for question in small["test"].questions]
     mean = np.mean([found[f"scenes/test/{kind}/question-only"].value for kind in kinds])
     assert found["scenes/test/question-only"].value == pytest.approx(mean)
+
+
+def test_who_points_at_random_is_measured_for_every_kind(small):
+    found = {m.case: m.value for m in suite.guesses() if m.metric == "pointing"}
+    for split in ("test", "held-out"):
+        expected = evaluate_answers.pointing_by_chance(small[split])
+        for name in ("any-tile", "any-object"):
+            assert found[f"scenes/{split}/{name}"] == expected[name]["all"]
+            assert found[f"scenes/{split}/verify_rel/{name}"] == expected[name]["verify_rel"]
 
 
 def test_the_steps_of_all_recipes_are_timed_beside_those_of_cross_attention(small, monkeypatch):

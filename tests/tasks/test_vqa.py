@@ -275,6 +275,15 @@ def test_before_blank_pictures_the_answer_depends_on_the_words_alone(trained, as
     assert found == evaluate_answers.blind_accuracy(model, swapped)
 
 
+def test_who_points_at_random_hits_the_share_of_tiles_or_of_objects_that_answer():
+    both = replace(COUNT, words=("how", "many", "things", "are", "there", "?"), answer="2", regions=frozenset({9, 3}))
+    none = replace(COUNT, words=("how", "many", "cyan", "things", "are", "there", "?"), answer="0", regions=frozenset())
+    asked = replace(two_questions(), questions=(COLOUR, both, none), image_of=np.zeros(3, dtype=np.int64))
+    found = evaluate_answers.pointing_by_chance(asked)
+    assert found["any-tile"] == {"all": pytest.approx(100 * 3 / 32), "colour": 100 / 16, "count": 100 / 8}
+    assert found["any-object"] == {"all": 75, "colour": 50, "count": 100}
+
+
 class Pointer(torch.nn.Module):
     """Looks, in head 1 of layer 1, with the first word at cell 9, the mark at 3, others at 5; else everywhere alike.
 
