@@ -1,12 +1,11 @@
 """Records looked over by somebody who does not believe them: the command `crossattn audit`.
 
-Each line is read anew: its median is computed again, and so is what follows from its shape; a time below the floor
-of its own file, or a ratio that its two times do not give, is refused. A line whose code has changed since is marked.
-A floor is computed anew from the ceilings of its file, those that were measured beside it where there are several.
+Each line is read anew (reading): its types, and its median, computed again. What follows from its shape is computed
+anew (floors): a time below the floor of its own file, or a ratio that its two times do not give, is refused. So is what
+a file lacks, where the rest of it tells (missing). A line whose code has changed since is marked.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -14,10 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossattn_ref import cost, records
+from crossattn_ref import records
+from crossattn_ref.bench import floors, missing, reading
 
-FLOOR = 0.97  # of the floor: a clock and a ceiling are measured, too
-RATES = ("matrix_rate", "copy_bandwidth", "read_bandwidth", "exp_rate")
 RATIOS = (  # what a ratio is called, what it divides, how, and what that is called
     ("time over ", "median_us", statistics.median, "medians"),
     ("total over ", "call_us", sum, "sums"),
@@ -26,6 +24,10 @@ EXAMPLES = """
 examples:
   crossattn audit book/measurements/attention-cpu.jsonl
   crossattn audit book/measurements/*.jsonl
+
+what it cannot see: figures that were invented together, their samples, ceilings and ratios with them; and lines that
+are gone where nothing is left to tell: of a case whose metrics no other case has, of whole rows at the end, and of
+whole cases, unless the run says how many lines it wrote (more.lines, since 0.1.0)
 
 exit status: 0 where nothing is refused, 1 where something is, 2 where a file cannot be read
 """
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         except (OSError, UnicodeDecodeError) as error:
             print(f"crossattn audit: {path} cannot be read: {error}", file=sys.stderr)
             return 2
-        remarks = list(audit(text))
+        remarks = list(audit(text, suite=path.stem))
         for remark in (remark for remark in remarks if remark.refused):
             print(f"{path}, line {remark.line}: refused: {remark.text}")
         for remark in [remark for remark in remarks if not remark.refused][:1]:  # a whole suite grows stale at once
@@ -73,53 +75,56 @@ def run(arguments: argparse.Namespace) -> int:
     return int(refused)
 
 
-def audit(text: str, root: Path = records.ROOT) -> Iterator[Remark]:
-    """Look over the lines of a file of records, as text -> remarks in the order of the lines."""
-    found = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            found[number] = _parsed(line)
-        except ValueError as error:
-            yield Remark(number, True, str(error))
+def audit(text: str, root: Path = records.ROOT, *, suite: str | None = None) -> Iterator[Remark]:
+    """Look over the lines of a file of records, as text -> remarks in the order of the lines.
+
+    suite is what all of them must belong to, if it is known.
+    """
+    found, remarks = _read(text)
+    remarks += [Remark(number, True, what) for number, what in missing.missing(found)]
     figures = {(record.case, record.metric): record for record in found.values()}
     seen = {}
     for number, record in found.items():
+        about = f"{record.case}, {record.metric}"
         first = seen.setdefault((record.suite, record.case, record.metric), number)
-        problems = [f"the same case and metric as line {first}"] if first != number else []
-        for problem in problems + list(_problems(record, figures)):
-            yield Remark(number, True, f"{record.case}, {record.metric}: {problem}")
+        if first != number:
+            remarks.append(Remark(number, True, f"{about}: the same case and metric as line {first}"))
+        if suite not in (None, record.suite):
+            remarks.append(Remark(number, True, f"{about}: suite must be {suite}, as the file, got {record.suite!r}"))
+        remarks += [Remark(number, True, f"{about}: {problem}") for problem in _problems(record, figures)]
+        remarks += [Remark(number, refused, f"{about}: {text}") for refused, text in _age(record, root)]
+    yield from sorted(remarks, key=lambda remark: remark.line)
+
+
+def _read(text):
+    """Read lines -> records by the number of their line, and remarks on the others."""
+    found, remarks = {}, []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            found[number] = reading.record(line)
+        except ValueError as error:
+            remarks.append(Remark(number, True, str(error)))
+    if not text:
+        remarks.append(Remark(1, True, "a file must hold a record, and this one is empty: run the suite again"))
+    return found, remarks
+
+
+def _age(record, root):
+    """Say whether the code of a record has changed since, or, which is refused, cannot be read."""
+    try:
         if records.is_stale(record, root):
-            yield Remark(number, False, f"{record.case}, {record.metric}: its code has changed since {record.date}")
-
-
-def _parsed(line):
-    try:
-        content = json.loads(line)
-    except json.JSONDecodeError as error:
-        where = "cut off" if error.pos >= len(line.rstrip()) - 1 else "not JSON"
-        raise ValueError(f"{where} at character {error.pos} of {len(line)}: run the suite again") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"a record is an object with named entries, got {line[:40]!r}")
-    if not isinstance(content.get("more", {}), dict):
-        raise ValueError(f"more must be an object with named entries, got {content['more']!r}")
-    try:
-        return records.Record(**content)
-    except TypeError as error:
-        raise ValueError(str(error).replace("Record.__init__() ", "a record ")) from None
+            yield False, f"its code has changed since {record.date}"
+    except OSError as error:
+        yield True, f"files must be files of the project that can be read: {error}"
 
 
 def _problems(record, figures):
     """Say what cannot be true of a record, given the others of its file by case and metric."""
     if any(sample < 0 for sample in record.samples):
         yield f"no sample may be negative, got {min(record.samples)}"
-    if (record.metric.endswith("_us") or record.metric in RATES) and 0 in record.samples:
+    if (record.metric.endswith("_us") or record.metric in floors.RATES) and 0 in record.samples:
         yield "nothing takes no time, and no ceiling is 0"
-    if record.metric == "median_us":
-        floor = figures.get((record.case, "floor_us"))
-        if floor is not None and record.value < FLOOR * floor.value:
-            yield f"{record.value:.4g} us is faster than possible: the floor is {floor.value:.4g} us"
-    if record.metric == "floor_us":
-        yield from _wrong_floor(record, figures)
+    yield from floors.problems(record, figures)
     for kind, *how in RATIOS:
         if record.metric.startswith(kind):
             other = record.case.rpartition("/")[0] + "/" + record.metric.removeprefix(kind)
@@ -129,35 +134,11 @@ def _problems(record, figures):
 def _wrong_ratio(record, other, figures, metric, of, name):
     """Divide two cases of the same metric again; sums over as many samples as both have."""
     pair = [figures.get((case, metric)) for case in (record.case, other)]
+    if any(pair) and not all(pair):
+        yield f"{metric} of {other} and of {record.case} must be in the file, or of neither"
     if all(pair):
         n = min(len(one.samples) for one in pair) if of is sum else None
-        time, other_time = (of(one.samples[:n]) for one in pair)
+        time, other_time = (of(map(float, one.samples[:n])) for one in pair)
         ratio = time / other_time if other_time else math.inf
         if not math.isclose(record.value, ratio, rel_tol=1e-3):
             yield f"the {name} give {ratio:.4g}, and not {record.value:.4g}"
-
-
-def _wrong_floor(record, figures):
-    """Compute a floor again, from the shape and from the counts that a record states, and the best of the ceilings."""
-    counts = {name: record.more[name] for name in ("flop", "bytes", "exponentials") if name in record.more}
-    if "shape" in record.more:
-        try:
-            right = cost.counts(cost.Shape(**record.more["shape"]), backward=record.more.get("pass") == "backward")
-        except (TypeError, ValueError) as error:
-            yield f"its shape is none: {error}"
-            return
-        for name, count in right.items():
-            if counts.get(name) != count:
-                yield f"{name} must be {count} for its shape, got {counts.get(name)}"
-        counts = right
-    for name, count in counts.items():
-        if not isinstance(count, int | float):
-            yield f"{name} must be a number, got {count!r}"
-            return
-    beside = str(record.more.get("ceilings", "ceilings"))
-    if counts and all((beside, rate) in figures for rate in RATES):
-        matrix, copy, read, exp = (max(figures[beside, rate].samples) for rate in RATES)
-        rates = {"flop": matrix, "bytes": max(copy, read), "exponentials": exp}
-        floor = max(1e6 * count / rates[name] if rates[name] else math.inf for name, count in counts.items())
-        if not math.isclose(record.value, floor, rel_tol=1e-3):
-            yield f"the {beside} of this file give {floor:.4g} us, and not {record.value:.4g}"

@@ -7,14 +7,16 @@ name that yield what measure does: then each can be measured alone. One whose ca
 as SUITE. Running a suite or a part of it replaces what the same command recorded, and nothing else.
 """
 
+import dataclasses
 import datetime
 import importlib
 import inspect
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from crossattn_ref import records
-from crossattn_ref.bench import measure
+from crossattn_ref.bench import measure, reading
 
 SUITES = {
     "attention-cpu": "ways to compute attention on one CPU thread: time, memory, the floor, the error",
@@ -41,10 +43,12 @@ def run(
 ) -> Iterator[records.Record]:
     """Measure a suite or a part of it, yield each record as it comes, and replace them in its file when all are there.
 
-    What comes as a list is put there at once, and what the same command found before goes.
+    What comes as a list is put there at once, and what the same command found before goes. In the file, each line says
+    in more["lines"] how many its run wrote, so that an audit sees when some are gone.
 
     corpus is where a corpus lies that may not come with the course, for the parts that read one.
-    Raises ValueError for an unknown suite or part, where folder lies in no project, and for a corpus that is not read.
+    Raises ValueError for an unknown suite or part, where folder lies in no project, for a corpus that is not read, and
+    where the file is damaged: before anything is measured, or, if that happens later, with the new figures beside it.
     """
     if suite not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {suite!r}")
@@ -60,6 +64,7 @@ def run(
     if corpus is not None and "corpus" not in inspect.signature(measuring).parameters:
         raise ValueError(f"corpus must be left out: {command} reads none")
     into = getattr(module, "SUITE", suite)
+    reading.read(_path(into, folder))
     found, about = [], None
     for measured in measuring() if corpus is None else measuring(corpus=corpus):
         about = about or _about(into, name, module, command)
@@ -72,11 +77,33 @@ def run(
 
 
 def _replace(suite, command, found, folder):
-    """Put what a command has found in the place of what it found before."""
+    """Put what a command has found in the place of what it found before; beside a file that was damaged meanwhile."""
+    try:
+        before = reading.read(_path(suite, folder))
+    except ValueError as error:
+        beside = Path(folder) / "beside"
+        records.replace(_counted([], command, found), beside, whole=True)
+        where = _path(suite, beside)
+        raise ValueError(f"{error}. What was just measured lies in {where}: put its lines there yourself") from error
+    records.replace(_counted(before, command, found), folder, whole=True)
+
+
+def _counted(before, command, found):
+    """Merge records of a file with those just found; those that say how many lines their run wrote say so anew."""
     measured = {(record.case, record.metric) for record in found}
-    before = records.read(suite, folder)
-    others = [r for r in before if r.command != command and (r.case, r.metric) not in measured]
-    records.replace([*others, *found], folder, whole=True)
+    others = [record for record in before if record.command != command]
+    kept = [record for record in others if (record.case, record.metric) not in measured]
+    gone = Counter(record.command for record in others) - Counter(record.command for record in kept)
+    counted = [_saying(r, r.more["lines"] - gone[r.command]) if "lines" in r.more else r for r in kept]
+    return counted + [_saying(record, len(measured)) for record in found]
+
+
+def _saying(record, n):
+    return dataclasses.replace(record, more=record.more | {"lines": n})
+
+
+def _path(suite, folder):
+    return Path(folder) / f"{suite}.jsonl"
 
 
 def _about(into, name, module, command):
