@@ -6,9 +6,10 @@ A file that was cut at the end of a line is whole line by line. What it lost sho
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from crossattn_ref.bench.floors import METRICS
+from crossattn_ref.bench.floors import METRICS, RATES
 from crossattn_ref.records import Record
 
+TOGETHER = (set(METRICS), set(RATES))  # of a case all or none, whatever other cases have
 SHARED = ("files", "code", "versions", "hardware")  # by the lines of one run
 BY_CHANCE = ("time over ", "total over ", "call_us", "refused")  # what a case has depends on how others ended
 Found = Mapping[int, Record]
@@ -33,7 +34,7 @@ def _figures(run):
         cases[record.case][record.metric] = number
     for case, metrics in cases.items():
         others = [other for name, other in cases.items() if name != case]
-        wanted = set(METRICS) if metrics.keys() & set(METRICS[:3]) else set()
+        wanted = set().union(*(all_ for all_ in TOGETHER if all_ & metrics.keys() - {"error"}))
         for metric in metrics:
             like = [other.keys() for other in others if metric in other]
             wanted |= set.intersection(*map(set, like)) if like else set()

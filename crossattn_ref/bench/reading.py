@@ -48,8 +48,6 @@ def record(line: str) -> Record:
         return Record(**content)
     except UnicodeEncodeError:
         raise ValueError("a record must hold whole characters, got half of a surrogate pair") from None
-    except OverflowError:
-        raise ValueError("value must be the median of the samples, which is too large for a number") from None
     except TypeError as error:
         raise ValueError(str(error).replace("Record.__init__() ", "a record ")) from None
 
@@ -64,7 +62,8 @@ def _object(line):
     try:
         content = json.loads(line)
     except json.JSONDecodeError as error:
-        where = "cut off" if error.pos >= len(line.rstrip()) - 1 else "not JSON"
+        whole = line.rstrip().endswith("}") and error.pos < len(line.rstrip()) - 1
+        where = "not JSON" if whole else "cut off"
         raise ValueError(f"{where} at character {error.pos} of {len(line)}: run the suite again") from None
     except (ValueError, RecursionError) as error:  # an integer of too many digits, lists in lists without end
         raise ValueError(f"not JSON that can be read: {error}") from None

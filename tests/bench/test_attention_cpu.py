@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from crossattn_ref.bench import attention_cpu, ceilings
+from crossattn_ref.bench import attention_cpu, ceilings, suites
 from crossattn_ref.bench.attention_cpu import error, measure, ways
-from crossattn_ref.bench.audit import RATES
+from crossattn_ref.bench.audit import audit
+from crossattn_ref.bench.floors import RATES
 from crossattn_ref.cost import Shape
 
 SMALL = Shape(B=2, H=3, Nq=5, Nk=7, D=11)
@@ -28,6 +29,16 @@ def test_every_way_has_its_figures_and_no_time_lies_below_its_floor():
     assert found[case, "floor_us"].more["flop"] == 4 * 2 * 3 * 5 * 7 * 11
     ratio = found["B2 H3 5x7x11 float32/torch chunked", "time over torch sdpa"]
     assert ratio.value > 0
+
+
+def test_what_is_recorded_passes_the_audit(tmp_path, monkeypatch):
+    shapes = [Shape(Nq=n, Nk=7, D=11) for n in (3, 5)]
+    monkeypatch.setattr(attention_cpu, "measure", lambda: measure(shapes=shapes, seconds=0.0, ceilings_seconds=0.0))
+    assert len(list(suites.run("attention-cpu", folder=tmp_path))) == 48
+    text = (tmp_path / "attention-cpu.jsonl").read_text("utf-8")
+    assert [remark for remark in audit(text, suite="attention-cpu") if remark.refused] == []
+    cut = text[: text.rindex("{")]
+    assert [remark for remark in audit(cut, suite="attention-cpu") if remark.refused]
 
 
 @pytest.mark.parametrize("shape", [SMALL, *attention_cpu.SHAPES[:1]], ids=attention_cpu.name_of)

@@ -326,12 +326,12 @@ def test_a_stream_that_takes_too_long_is_cut_off_and_compared_as_far_as_both_cam
 @has_no_gpu
 def test_without_a_gpu_the_command_says_so_and_leaves_the_records_alone(tmp_path, capsys):
     path = tmp_path / "attention-gpu.jsonl"
-    path.write_text("whatever stands there\n")
+    path.write_text(there := (records.FOLDER / "multihead.jsonl").read_text("utf-8"), "utf-8")
     assert main(["bench", "attention-gpu", "--folder", str(tmp_path)]) == 2
     complaint = capsys.readouterr().err
     assert "attention-gpu must run on a GPU that torch can use" in complaint
     assert "run it where there is one" in complaint
-    assert path.read_text() == "whatever stands there\n"
+    assert path.read_text("utf-8") == there
 
 
 @pytest.mark.parametrize("part", attention_gpu.PARTS)
