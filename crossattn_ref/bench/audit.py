@@ -25,9 +25,12 @@ examples:
   crossattn audit book/measurements/attention-cpu.jsonl
   crossattn audit book/measurements/*.jsonl
 
-what it cannot see: figures that were invented together, their samples, ceilings and ratios with them; and lines that
-are gone where nothing is left to tell: of a case whose metrics no other case has, of whole rows at the end, and of
-whole cases, unless the run says how many lines it wrote (more.lines, since 0.1.0)
+what it cannot see:
+  figures that were invented together: a time with its samples, its ratios and, where it has them, its ceilings;
+  samples of other suites that were changed with their median, and ratios that are not of two medians or totals;
+  units, seeds and dates; code, files, versions and hardware that were changed in every line of a run alike;
+  lines that are gone where nothing is left to tell: whole cases, ways in the first row, whole rows at the end. A run
+  recorded since 0.1.0 says in each line how many it wrote (more.lines), and then every line that is gone is missed
 
 exit status: 0 where nothing is refused, 1 where something is, 2 where a file cannot be read
 """
