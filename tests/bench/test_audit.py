@@ -133,6 +133,14 @@ def test_a_ratio_of_totals_is_that_of_sums_as_far_as_both_came():
     assert "the sums give 0.05, and not 0.1" in found
 
 
+def test_totals_that_are_too_large_for_a_number_are_refused():
+    many = [10**308] * 20
+    ours = line("stream/fused", "call_us", 10**308, samples=many)
+    theirs = line("stream/default", "call_us", 1.0, samples=[1.0] * 20)
+    (found,) = remarks(ours, theirs, line("stream/fused", "total over default", 0.1))
+    assert "the sums give inf, and not 0.1" in found
+
+
 def test_a_record_of_other_code_is_stale_and_no_mistake(tmp_path, capsys):
     path = tmp_path / "s.jsonl"
     path.write_text(line("x", "seconds", 1.0, code="0" * 64) + "\n")

@@ -71,6 +71,10 @@ def test_a_way_that_refuses_is_there_and_ratios_depend_on_the_others():
     assert said(lines[:-2]) == ["large must have fused, as other rows have"]
 
 
+def test_an_error_need_not_be_that_of_attention():
+    assert said([record("a", "error"), record("a", "seconds")]) == []
+
+
 def test_each_part_has_ways_of_its_own():
     other = [record("long/plain", metric, more={"part": "long"}) for metric in METRICS]
     assert said(whole() + other) == []
