@@ -31,9 +31,11 @@ def test_every_way_has_its_figures_and_no_time_lies_below_its_floor():
     assert ratio.value > 0
 
 
-def test_what_is_recorded_passes_the_audit(tmp_path, monkeypatch):
+def test_what_is_recorded_passes_the_audit_until_a_line_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(ceilings, "samples", lambda **_: dict.fromkeys(RATES, [1e12]))
+    monkeypatch.setattr(attention_cpu, "side_by_side", lambda calls, **_: [[100.0 + i] for i, _ in enumerate(calls)])
     shapes = [Shape(Nq=n, Nk=7, D=11) for n in (3, 5)]
-    monkeypatch.setattr(attention_cpu, "measure", lambda: measure(shapes=shapes, seconds=0.0, ceilings_seconds=0.0))
+    monkeypatch.setattr(attention_cpu, "measure", lambda: measure(shapes=shapes))
     assert len(list(suites.run("attention-cpu", folder=tmp_path))) == 48
     lines = (tmp_path / "attention-cpu.jsonl").read_text("utf-8").splitlines()
     assert [remark for remark in audit("\n".join(lines), suite="attention-cpu") if remark.refused] == []
