@@ -20,6 +20,7 @@ RATIOS = (  # what a ratio is called, what it divides, how, and what that is cal
     ("time over ", "median_us", statistics.median, "medians"),
     ("total over ", "call_us", sum, "sums"),
 )
+REMEDY = "restore the file from git, or run its suite again"
 EXAMPLES = """
 examples:
   crossattn audit book/measurements/attention-cpu.jsonl
@@ -106,9 +107,9 @@ def _read(text):
         try:
             found[number] = reading.record(line)
         except ValueError as error:
-            remarks.append(Remark(number, True, str(error)))
+            remarks.append(Remark(number, True, f"{error}: {REMEDY}"))
     if not text:
-        remarks.append(Remark(1, True, "a file must hold a record, and this one is empty: run the suite again"))
+        remarks.append(Remark(1, True, f"a file must hold a record, and this one is empty: {REMEDY}"))
     return found, remarks
 
 

@@ -64,7 +64,7 @@ def _object(line):
     except json.JSONDecodeError as error:
         whole = line.rstrip().endswith("}") and error.pos < len(line.rstrip()) - 1
         where = "not JSON" if whole else "cut off"
-        raise ValueError(f"{where} at character {error.pos} of {len(line)}: run the suite again") from None
+        raise ValueError(f"{where} at character {error.pos} of {len(line)}") from None
     except (ValueError, RecursionError) as error:  # an integer of too many digits, lists in lists without end
         raise ValueError(f"not JSON that can be read: {error}") from None
     if not isinstance(content, dict):

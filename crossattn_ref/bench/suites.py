@@ -84,7 +84,9 @@ def _replace(suite, command, found, folder):
         beside = Path(folder) / "beside"
         records.replace(_counted([], command, found), beside, whole=True)
         where = _path(suite, beside)
-        raise ValueError(f"{error}. What was just measured lies in {where}: put its lines there yourself") from error
+        raise ValueError(
+            f"{error}. What was just measured lies in {where}: add its lines to what is restored"
+        ) from error
     records.replace(_counted(before, command, found), folder, whole=True)
 
 

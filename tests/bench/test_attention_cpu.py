@@ -32,7 +32,7 @@ def test_every_way_has_its_figures_and_no_time_lies_below_its_floor():
 
 
 def test_what_is_recorded_passes_the_audit_until_a_line_is_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(ceilings, "samples", lambda **_: dict.fromkeys(RATES, [1e12]))
+    monkeypatch.setattr(ceilings, "samples", lambda **_: {rate: [1e12] for rate in RATES})
     monkeypatch.setattr(attention_cpu, "side_by_side", lambda calls, **_: [[100.0 + i] for i, _ in enumerate(calls)])
     shapes = [Shape(Nq=n, Nk=7, D=11) for n in (3, 5)]
     monkeypatch.setattr(attention_cpu, "measure", lambda: measure(shapes=shapes))
