@@ -82,11 +82,9 @@ def _replace(suite, command, found, folder):
         before = reading.read(_path(suite, folder))
     except ValueError as error:
         beside = Path(folder) / "beside"
-        records.replace(_counted([], command, found), beside, whole=True)
-        where = _path(suite, beside)
-        raise ValueError(
-            f"{error}. What was just measured lies in {where}: add its lines to what is restored"
-        ) from error
+        records.replace(_counted([], command, found), beside)
+        what = f"What was measured lies in {_path(suite, beside)}, to take the place of lines of the same command"
+        raise ValueError(f"{error}. {what}") from error
     records.replace(_counted(before, command, found), folder, whole=True)
 
 
