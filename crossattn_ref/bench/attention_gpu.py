@@ -1,24 +1,27 @@
 """Ways to compute attention on a GPU, side by side: ours, torch's backends by name, FlexAttention, packed memories.
 
-The parts, the most telling first, each of which can be measured alone (gpu_rows, beam_step and shape_stream say how).
-Each measures the ceilings of the GPU beside its rows. A row is a list of lines, recorded before the next is measured.
+The parts, each of which can be measured alone (gpu_rows, beam_step and shape_stream say how): first small rows that
+show whether every way is right, then what waits for the memory, then what waits for products. Most measure the
+ceilings of the GPU beside their rows. A row is a list of lines, recorded before the next is measured.
 
 Letters: B samples, H heads, Nq queries, Nk keys, D width of each.
 """
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from crossattn_ref.bench import beam_step, gpu, gpu_rows, shape_stream
+from crossattn_ref.bench import beam_step, gpu, gpu_rows, lines, shape_stream
 from crossattn_ref.bench.backends import WAYS
 from crossattn_ref.bench.gpu_rows import Row
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.cost import Shape
 
 PACKAGES = ("numpy", "torch", "triton")
+BUDGET = 540.0  # seconds in which ways are begun; the tenth minute is left to the one that is running then
 
 
 def lengths(law: str, B: int, Nk: int, *, seed: int = 0) -> tuple[int, ...]:
@@ -56,16 +59,18 @@ EVERYDAY = (
     _row(64, 12, 32, 257, 64, ways=tuple(WAYS)),  # an image, read by a Q-Former
 )
 
-PARTS: dict[str, Callable[[], Iterator[list[Measurement]]]] = {
-    "decode": functools.partial(gpu_rows.measure, "decode", DECODE),
-    "ragged": functools.partial(gpu_rows.measure, "ragged", RAGGED),
-    "short": functools.partial(gpu_rows.measure, "short", SHORT),
-    "dense": functools.partial(gpu_rows.measure, "dense", DENSE),
-    "backward": functools.partial(gpu_rows.measure, "backward", BACKWARD),
-    "beams": beam_step.measure,
-    "stream": shape_stream.measure,
-    "everyday": functools.partial(gpu_rows.measure, "everyday", EVERYDAY),
+ROWS: dict[str, tuple[Row, ...]] = {
+    "everyday": EVERYDAY,
+    "decode": DECODE,
+    "ragged": RAGGED,
+    "short": SHORT,
+    "dense": DENSE,
+    "backward": BACKWARD,
 }
+_MEASURES = {part: functools.partial(gpu_rows.measure, part, rows) for part, rows in ROWS.items()}
+_MEASURES |= {"beams": beam_step.measure, "stream": shape_stream.measure}
+ORDER = ("everyday", "decode", "ragged", "short", "beams", "stream", "dense", "backward")
+PARTS: dict[str, Callable[..., Iterator[list[Measurement]]]] = {part: _MEASURES[part] for part in ORDER}
 
 
 def hardware() -> dict[str, str | int]:
@@ -74,6 +79,8 @@ def hardware() -> dict[str, str | int]:
 
 
 def measure() -> Iterator[list[Measurement]]:
-    """Measure every part. Raises ValueError where there is no GPU."""
-    for part in PARTS.values():
-        yield from part()
+    """Measure every part, beginning no way after BUDGET seconds. Raises ValueError where there is no GPU."""
+    start = time.monotonic()
+    for i, (name, part) in enumerate(PARTS.items(), start=1):
+        lines.tell(f"part {i} of {len(PARTS)}, {name}, after {time.monotonic() - start:.0f} s of at most {BUDGET:.0f}")
+        yield from part(until=start + BUDGET)

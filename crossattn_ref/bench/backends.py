@@ -105,8 +105,8 @@ def flex_way(x: Inputs) -> Prepared:
 def varlen_way(x: Inputs) -> Prepared:
     """varlen_attn: all samples one after another, without padding."""
     (batch, n_heads, n_queries, width), packed = x.q.shape, _packed(x)
-    ends = [_ends(lengths, torch.int32) for lengths in _lengths(x)]
-    most = [int(lengths.max()) for lengths in _lengths(x)]
+    ends, _, most = zip(*_spans(x), strict=True)
+    ends = [one.to(torch.int32) for one in ends]
 
     def attend(q, k, v):
         return varlen_attn(q, k, v, *ends, *most).view(batch, n_queries, n_heads, width).transpose(1, 2)
@@ -117,12 +117,11 @@ def varlen_way(x: Inputs) -> Prepared:
 def jagged_way(x: Inputs) -> Prepared:
     """Nested tensors of the jagged layout, given to F.scaled_dot_product_attention."""
     (batch, n_heads, n_queries, width), packed = x.q.shape, _packed(x)
-    ends = [_ends(lengths, torch.int64) for lengths in _lengths(x)]
-    spans = [(int(lengths.min()), int(lengths.max())) for lengths in _lengths(x)]
+    spans = _spans(x)
 
     def nested(values, i):
-        least, most = spans[i]
-        found = torch.nested.nested_tensor_from_jagged(values, ends[i], min_seqlen=least, max_seqlen=most)
+        ends, least, most = spans[i]
+        found = torch.nested.nested_tensor_from_jagged(values, ends, min_seqlen=least, max_seqlen=most)
         return found.transpose(1, 2)  # (B, H, ragged, D)
 
     def attend(q, k, v):
@@ -130,6 +129,17 @@ def jagged_way(x: Inputs) -> Prepared:
         return out.values().view(batch, n_queries, n_heads, width).transpose(1, 2)
 
     return Prepared(attend, packed)
+
+
+def attention_by(way: str) -> Callable[..., Tensor]:
+    """Make one of WAYS a function of q, k and v that layers compute their attention by; it takes no mask but None."""
+
+    def attend(q, k, v, mask=None):
+        if mask is not None:
+            raise TypeError(f"mask must be None in a layer that attends by {way}, got {type(mask).__name__}")
+        return WAYS[way](Inputs(q, k, v, None))()
+
+    return attend
 
 
 WAYS = {
@@ -144,6 +154,7 @@ WAYS = {
     "math": sdpa(SDPBackend.MATH),
     "chunked": chunked_way,
 }
+MASKED = ("default", "cudnn", "flash", "efficient", "math")  # what is told of padding by a mask
 
 
 def exact(x: Inputs, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[Tensor]]:
@@ -183,19 +194,23 @@ def _blocks(lengths, n_queries, n_keys):
     return create_block_mask(seen, len(lengths), None, n_queries, n_keys, device=lengths.device)
 
 
-def _lengths(x):
-    """Say how many queries and how many keys each sample has: (B,) both."""
-    batch, n_queries, n_keys = x.q.shape[0], x.q.shape[2], x.k.shape[2]
-    queries = torch.full((batch,), n_queries, device=x.q.device)
-    return queries, torch.full_like(queries, n_keys) if x.lengths is None else x.lengths
+def _spans(x):
+    """Say of the queries and of the keys where each sample begins, (B + 1,), and how long the shortest and longest is.
 
-
-def _ends(lengths, dtype):
-    """Say where each sample begins, and where the last one ends, when they lie one after another: (B + 1,)."""
-    return functional.pad(lengths.cumsum(0), (1, 0)).to(dtype)
+    The last of the beginnings is the end of all. Without lengths nothing is asked of the GPU.
+    """
+    (batch, _, n_queries, _), n_keys = x.q.shape, x.k.shape[2]
+    spans = [(torch.arange(batch + 1, device=x.q.device) * n, n, n) for n in (n_queries, n_keys)]
+    if x.lengths is not None:
+        ends = functional.pad(x.lengths.cumsum(0), (1, 0))
+        spans[1] = ends, int(x.lengths.min()), int(x.lengths.max())
+    return spans
 
 
 def _packed(x):
-    """Lay all samples one after another without padding: (tokens, H, D) each."""
-    seen = torch.arange(x.k.shape[2], device=x.k.device) < _lengths(x)[1][:, None]  # (B, Nk)
-    return x.q.transpose(1, 2).flatten(0, 1), *(tensor.transpose(1, 2)[seen] for tensor in (x.k, x.v))
+    """Lay all samples one after another without padding: (tokens, H, D) each, copied only where they lie otherwise."""
+    q, k, v = (tensor.transpose(1, 2) for tensor in (x.q, x.k, x.v))
+    if x.lengths is None:
+        return tuple(tensor.flatten(0, 1).contiguous() for tensor in (q, k, v))
+    seen = torch.arange(x.k.shape[2], device=x.k.device) < x.lengths[:, None]  # (B, Nk)
+    return q.flatten(0, 1).contiguous(), k[seen], v[seen]

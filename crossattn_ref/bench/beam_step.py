@@ -7,6 +7,8 @@ Letters: B sources, W beams of each, rows = B * W, D model width, V tokens that 
 """
 
 import copy
+import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +20,11 @@ from torch.nn import functional
 from crossattn_ref.attention import dense, folding
 from crossattn_ref.attention.multihead import Memory, MultiHeadAttention
 from crossattn_ref.bench import backends, gpu, lines
-from crossattn_ref.bench.gpu_rows import SAMPLES, Ready
+from crossattn_ref.bench.gpu_rows import FORWARD, SAMPLES, Ready
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.models.blocks import DecoderLayer, LayerConfig
 
+WRITTEN = (32, 224)  # tokens, early and late in a text
 WORST = 0.1  # error against float64, relative in the norm, after 32 layers in bfloat16, one after another
 
 
@@ -44,6 +47,11 @@ class Size:
     def rows(self) -> int:
         """Count the beams of all sources."""
         return self.n_sources * self.width
+
+    @property
+    def name(self) -> str:
+        """Write a step down as records name it."""
+        return f"Whisper-size step B{self.n_sources} beam{self.width} after {self.n_written}"
 
     def bytes(self, *, folded: bool) -> int:
         """Count what a step reads: weights, what was written, and memories; what it writes is little beside that.
@@ -99,7 +107,8 @@ def folded(size: Size, device: torch.device, *, seed: int = 0) -> Step:
     heads = size.n_heads, size.d_model // size.n_heads
 
     def memory(rows, n):
-        keys, values = (draw(rows, heads[0], n, heads[1]) for _ in range(2))
+        """Lay heads side by side, as they are projected and as packed ways want them; others take them so as well."""
+        keys, values = (draw(rows, n, *heads).transpose(1, 2) for _ in range(2))
         return Memory(keys, values * n**0.5)  # so that their average counts beside x, and a wrong one is noticed
 
     return Step(
@@ -119,9 +128,11 @@ def shortened(step: Step, n: int) -> Step:
 
 def duplicated(step: Step, width: int) -> Step:
     """Copy the memories of a step for each of its beams, as a decoder does that knows rows alone."""
-    copies = [
-        Memory(m.keys.repeat_interleave(width, dim=0), m.values.repeat_interleave(width, dim=0)) for m in step.memories
-    ]
+
+    def copied(tensor):
+        return tensor.transpose(1, 2).repeat_interleave(width, dim=0).transpose(1, 2)  # laid out as before
+
+    copies = [Memory(copied(m.keys), copied(m.values)) for m in step.memories]
     return replace(step, memories=copies, read=lambda attention, x, memory: attention(x, memory))
 
 
@@ -153,20 +164,25 @@ def measure(
     part: str = "beams",
     *,
     size: Size | None = None,
-    written: Sequence[int] = (32, 224),
+    written: Sequence[int] = WRITTEN,
     device: torch.device | None = None,
     attends: Mapping[str, Callable] | None = None,
     samples: int = SAMPLES,
+    until: float = math.inf,
 ) -> Iterator[list[Measurement]]:
-    """Measure the ceilings, then a whole step with memories copied and with beams folded, early and late in a text."""
+    """Measure the ceilings, then a whole step with memories copied and with beams folded, early and late in a text.
+
+    attends are the ways to compute cross-attention: all that a row shows, unless given.
+    No way is begun after until, by the clock of time.monotonic().
+    """
     device, size = device or gpu.needed(), size or Size()
     measured, machine = gpu.ceilings_of(device)
     yield list(lines.ceilings(part, measured))
-    attends = attends or {"default": dense.attention, "fused": backends.fused_attention}
+    attends = attends or {way: backends.attention_by(way) for way in FORWARD}
     step = folded(size, device)
     for n in written:
         steps = _steps(shortened(step, n), size.width, attends)
-        yield list(_whole_steps(part, replace(size, n_written=n), steps, machine, device, samples))
+        yield list(_whole_steps(part, replace(size, n_written=n), steps, machine, device, samples, until))
 
 
 def _fill(module, generator):
@@ -190,15 +206,21 @@ def _steps(step, width, attends):
     }
 
 
-def _whole_steps(part, size, steps, machine, device, samples):
-    name = f"Whisper-size step B{size.n_sources} beam{size.width} after {size.n_written}"
+def _whole_steps(part, size, steps, machine, device, samples, until):
+    torch.compiler.reset()  # as for a row
+    name, ready, refused = size.name, {}, {}
     exact = in_float64(next(iter(steps.values())))
-    ready, refused = {}, {}
     for way, step in steps.items():
-        try:
-            ready[way] = _ready_step(step, exact, device)
-        except Exception as error:  # noqa: BLE001 as for a row
-            refused[way] = lines.reason(error)
+        if lines.is_up(until):
+            yield lines.untried(f"{name}/{way}", part)
+            continue
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                ready[way] = _ready_step(step, exact, device)
+            except Exception as error:  # noqa: BLE001 as for a row
+                refused[way] = lines.reason(error, said)
+                gpu.synchronize(device)  # as for a row
     timed = dict(zip(ready, gpu.timed([one.turn for one in ready.values()], device, samples=samples), strict=True))
     for way, times in timed.items():
         count = size.bytes(folded=way.startswith("folded"))
@@ -210,12 +232,16 @@ def _whole_steps(part, size, steps, machine, device, samples):
         yield lines.figure(f"{name}/{way}", "error", "1", [ready[way].error], **about)
     for way, reason in refused.items():
         yield lines.refused(f"{name}/{way}", reason, part)
-    for way in timed:
-        yield from lines.ratios(part, name, timed, way)
+    folds, copies = ([way for way in timed if way.startswith(kind)] for kind in ("folded", "duplicated"))
+    for way in folds:
+        yield from lines.ratios(part, name, timed, way, copies)
+    yield from lines.ratios(part, name, timed, "folded, fused", folds)
     lines.report(name, timed, refused)
 
 
 def _ready_step(step, exact, device):
+    """See that a step is right, on memory that held NaN a moment before, and look at what it takes."""
+    gpu.poison(step.x, step.memories[0].keys, exact.to(step.x.dtype))
     answer = step()
     error = float((answer.double() - exact).norm() / exact.norm())
     if not error <= WORST:

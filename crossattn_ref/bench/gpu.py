@@ -6,6 +6,7 @@ cache, so that each call finds its own in memory. What cannot be recorded is lau
 On a CPU, where all of this is tried out, a turn is a loop and the clock is the wall's.
 """
 
+import importlib.util
 import shutil
 import subprocess
 import time
@@ -44,13 +45,32 @@ class Turn:
 
 
 def needed() -> torch.device:
-    """Return the GPU; ValueError where torch finds none."""
-    if not torch.cuda.is_available():
-        raise ValueError(
-            f"attention-gpu must run on a GPU that torch can use, and torch {torch.__version__} finds none: "
-            "run it where there is one; attention-cpu measures the processor"
+    """Return the GPU; ValueError, with what there is in its place and what to do, where something is missing."""
+    missing = [] if torch.cuda.is_available() else [_why_no_gpu()]
+    if importlib.util.find_spec("triton") is None:
+        missing.append(
+            "triton, which `fused` is written in, is not installed: pip install 'crossattn-ref[gpu]' (Linux)"
         )
+    if missing:
+        here = "what runs without a GPU is crossattn bench attention-cpu"
+        raise ValueError("; ".join(["attention-gpu must run on a GPU that torch and triton can use", *missing, here]))
     return torch.device("cuda")
+
+
+def _why_no_gpu():
+    """Tell apart a torch that knows no GPU, and a GPU or a driver that torch does not find."""
+    if torch.version.cuda is None:
+        return (
+            f"torch {torch.__version__} is a build without CUDA: install one with it, which PyPI has for Linux and "
+            "https://pytorch.org/get-started for other systems"
+        )
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        why = " ".join(str(error).split())[:300]
+    else:
+        why = "no GPU is to be seen (is CUDA_VISIBLE_DEVICES set?)"
+    return f"torch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use one here and says: {why}"
 
 
 def hardware() -> dict[str, str | int]:
@@ -188,6 +208,11 @@ def synchronize(device: torch.device) -> None:
         what = str(error).partition("\n")[0]
         remedy = "the rows recorded before stay; measure the other parts with --part, each in a process of its own"
         raise ValueError(f"every call must leave the GPU running, and one has not ({what}): {remedy}") from error
+
+
+def poison(*tensors: torch.Tensor) -> None:
+    """Leave NaN where the next results of these sizes will be: what is never written is then seen."""
+    [torch.full_like(tensor, float("nan")) for tensor in tensors for _ in range(2)]
 
 
 def release(device: torch.device) -> None:

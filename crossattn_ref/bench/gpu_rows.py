@@ -2,14 +2,15 @@
 
 Every way gets the same inputs, is compared with float64 before it is timed, on memory that held NaN a moment before,
 and is timed in turn with the others of its row. A way that refuses a row, or answers it wrongly, has a line that says
-why.
+why; so has one that was not tried, because the time of the run was up.
 
 Letters: B samples, H heads, Nq queries, Nk keys, D width of each.
 """
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -47,14 +48,23 @@ class Row:
 
 
 def measure(
-    part: str, those: Sequence[Row], *, device: torch.device | None = None, samples: int = SAMPLES
+    part: str,
+    those: Sequence[Row],
+    *,
+    device: torch.device | None = None,
+    samples: int = SAMPLES,
+    until: float = math.inf,
 ) -> Iterator[list[Measurement]]:
-    """Measure the ceilings, then every way on every row, and yield the lines of each."""
+    """Measure the ceilings, then every way on every row, and yield the lines of each.
+
+    No way is begun after until, by the clock of time.monotonic().
+    """
     device = device or gpu.needed()
     measured, machine = gpu.ceilings_of(device)
     yield list(lines.ceilings(part, measured))
     for row in those:
-        yield list(_one(part, row, machine, device, samples))
+        one = _untried(part, row) if lines.is_up(until) else _one(part, row, machine, device, samples, until)
+        yield list(one)
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,19 @@ class Ready:
     noted: dict
 
 
-def _one(part, row, machine, device, samples):
+def _untried(part, row):
+    for name in row.ways:
+        yield lines.untried(f"{row.name}/{name}", part)
+
+
+def _one(part, row, machine, device, samples, until):
     torch.compiler.reset()  # what was compiled for other rows would count towards a limit of this one
     sets = [backends.draw(row.shape, device, seed) for seed in range(gpu.n_sets(device, row.counts["bytes"]))]
-    expected, ready, refused = _expected(row, sets[0]), {}, {}
+    expected, ready, refused = exact(row, sets[0]), {}, {}
     for name in row.ways:
+        if lines.is_up(until):
+            yield lines.untried(f"{row.name}/{name}", part)
+            continue
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
@@ -96,12 +114,12 @@ def _ready(way, row, sets, expected, device):
     gpu.synchronize(device)
     preparing = (time.perf_counter() - start) / len(sets)
     calls = [_backward(one, x) for one, x in zip(prepared, sets, strict=True)] if row.backward else prepared
-    _poison(sets[0])
+    gpu.poison(sets[0].q, sets[0].k, sets[0].v)
     start = time.perf_counter()
     answer = calls[0]()
     gpu.synchronize(device)
     first = time.perf_counter() - start
-    error = _error(row, answer, expected)
+    error = error_of(row, answer, expected)
     del answer
     peak = gpu.peak(calls[-1], device)
     turn = gpu.turn(calls, device, record=not row.backward)
@@ -122,18 +140,13 @@ def _sent(x):
     return torch.randn(x.q.shape, device=x.q.device, generator=generator).to(x.q.dtype)
 
 
-def _poison(x):
-    """Leave NaN where the next outputs will be."""
-    [torch.full_like(tensor, float("nan")) for tensor in (x.q, x.k, x.v) for _ in range(2)]
-
-
-def _expected(row, x):
+def exact(row: Row, x: backends.Inputs) -> dict[tuple[int, int], tuple]:
     """Compute what is to come out, in float64, for the first and last head of every sample: tuples of tensors."""
     places = sorted({(b, h) for b in range(row.shape.B) for h in (0, row.shape.H - 1)})
     return backends.exact_gradients(x, _sent(x), places) if row.backward else backends.exact(x, places)
 
 
-def _error(row, answer, expected):
+def error_of(row: Row, answer: object, expected: Mapping[tuple[int, int], tuple]) -> float:
     """Compare with float64 -> the error, relative in the norm, the largest where there are several tensors.
 
     Raises ValueError for an answer that is not finite throughout, or too far off.

@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from crossattn_ref.bench.measure import Measurement
@@ -41,6 +42,17 @@ def refused(case: str, reason: str, part: str) -> Measurement:
     return figure(case, "refused", "1", [1.0], part=part, reason=reason)
 
 
+def is_up(until: float) -> bool:
+    """Say whether the time of a run is up, by the clock of time.monotonic()."""
+    return time.monotonic() > until
+
+
+def untried(case: str, part: str) -> Measurement:
+    """Write down that a way was not tried, because the time of the run was up: it has not refused."""
+    remedy = f"the time of the run was up: crossattn bench attention-gpu --part {part} measures this part alone"
+    return figure(case, "untried", "1", [1.0], part=part, reason=remedy)
+
+
 def reason(error: Exception, said: Sequence = ()) -> str:
     """Say in one line why a way refuses: its error, and the warnings that went before it."""
     lines = [f"{type(error).__name__}: {error}", *(str(warning.message) for warning in said)]
@@ -54,4 +66,9 @@ def report(
     parts = [f"{way} {statistics.median(times):.4g} us" for way, times in timed.items() if times]
     parts += [f"{way} refused" for way in refused]
     least = "" if floor is None else f" (floor {floor:.4g} us)"
-    print(f"{name}{least}: {', '.join(parts)}", file=sys.stderr, flush=True)
+    tell(f"{name}{least}: {', '.join(parts) or 'no way was tried'}")
+
+
+def tell(text: str) -> None:
+    """Say on stderr how far a run is."""
+    print(text, file=sys.stderr, flush=True)
