@@ -151,8 +151,8 @@ def in_float64(step: Step) -> Tensor:
     wide = [Memory(m.keys.double(), m.values.double()) for m in (*step.written, *step.memories)]
     n = len(step.layers)
     return replace(
-        attending(step, dense.attention),
-        layers=[copy.deepcopy(layer).double() for layer in step.layers],
+        step,
+        layers=[copy.deepcopy(layer).double() for layer in attending(step, dense.attention).layers],
         output=step.output.double(),
         x=step.x.double(),
         written=wide[:n],
@@ -182,7 +182,11 @@ def measure(
     step = folded(size, device)
     for n in written:
         steps = _steps(shortened(step, n), size.width, attends)
-        yield list(_whole_steps(part, replace(size, n_written=n), steps, machine, device, samples, until))
+        now = replace(size, n_written=n)
+        if lines.is_up(until):
+            yield [lines.untried(f"{now.name}/{way}", part) for way in steps]
+        else:
+            yield list(_whole_steps(part, now, steps, machine, device, samples, until))
 
 
 def _fill(module, generator):

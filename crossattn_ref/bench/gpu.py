@@ -48,9 +48,7 @@ def needed() -> torch.device:
     """Return the GPU; ValueError, with what there is in its place and what to do, where something is missing."""
     missing = [] if torch.cuda.is_available() else [_why_no_gpu()]
     if importlib.util.find_spec("triton") is None:
-        missing.append(
-            "triton, which `fused` is written in, is not installed: pip install 'crossattn-ref[gpu]' (Linux)"
-        )
+        missing.append("triton, which `fused` needs, is not installed: pip install 'crossattn-ref[gpu]' (Linux)")
     if missing:
         here = "what runs without a GPU is crossattn bench attention-cpu"
         raise ValueError("; ".join(["attention-gpu must run on a GPU that torch and triton can use", *missing, here]))

@@ -63,8 +63,10 @@ def measure(
     measured, machine = gpu.ceilings_of(device)
     yield list(lines.ceilings(part, measured))
     for row in those:
-        one = _untried(part, row) if lines.is_up(until) else _one(part, row, machine, device, samples, until)
-        yield list(one)
+        if lines.is_up(until):
+            yield [lines.untried(f"{row.name}/{way}", part) for way in row.ways]
+        else:
+            yield list(_one(part, row, machine, device, samples, until))
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,6 @@ class Ready:
     error: float
     peak: int
     noted: dict
-
-
-def _untried(part, row):
-    for name in row.ways:
-        yield lines.untried(f"{row.name}/{name}", part)
 
 
 def _one(part, row, machine, device, samples, until):

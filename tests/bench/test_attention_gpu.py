@@ -1,9 +1,12 @@
 """The suite attention-gpu, tried out on a CPU: every way that runs there is right, and what does not says why."""
 
 import functools
+import json
 import math
+import re
 import statistics
 import subprocess
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +19,7 @@ from crossattn_ref import records
 from crossattn_ref.__main__ import main
 from crossattn_ref.attention import chunked, dense
 from crossattn_ref.attention.multihead import Memory
-from crossattn_ref.bench import attention_gpu, audit, backends, beam_step, gpu, gpu_rows, shape_stream
+from crossattn_ref.bench import attention_gpu, audit, backends, beam_step, gpu, gpu_rows, lines, shape_stream
 from crossattn_ref.bench.attention_gpu import BACKWARD, DECODE, DENSE, EVERYDAY, RAGGED, SHORT
 from crossattn_ref.bench.gpu_rows import Row
 from crossattn_ref.cost import Machine, Shape
@@ -26,6 +29,16 @@ SMALL = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16), ways=tuple(backends.WAYS))
 PADDED = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16, lengths=(3, 7)), law="uniform", ways=tuple(backends.WAYS))
 BACK = Row(shape=Shape(B=2, H=3, Nq=5, Nk=7, D=16), backward=True, ways=tuple(backends.WAYS))
 ROWS = [*DECODE, *RAGGED, *SHORT, *DENSE, *BACKWARD, *EVERYDAY]
+EVERY = {"fused", "default", "cudnn", "flash", "efficient", "math", "varlen", "jagged", "flex"}
+NO_BACKEND = "RuntimeError: No (available kernel|viable backend)"
+REFUSES = {  # on a CPU, and with which words
+    "fused": "RuntimeError: fused.attention needs q on a GPU, got device cpu",
+    "cudnn": NO_BACKEND,
+    "efficient": NO_BACKEND,
+    "varlen": "NotImplementedError: Could not run 'aten::_flash_attention_forward' .* 'CPU' backend",
+    # not compiled, it is right there, as another test shows, and what counts bytes on a CPU does not know it
+    "flex": "NotImplementedError: (There was no rule registered for HigherOrderOperator flex|FlexAttention does not sup)",
+}
 LITTLE = beam_step.Size(
     n_layers=2, d_model=24, n_heads=2, d_ff=29, n_tokens=31, n_memory=11, n_written=7, n_sources=3, width=5,
     dtype=torch.float32,
@@ -74,22 +87,36 @@ def test_every_way_has_its_figures_or_its_reason_and_no_time_lies_below_its_floo
     for way in backends.WAYS:
         case = f"{row.name}/{way}"
         if (case, "refused") in found:
-            assert len(found[case, "refused"].more["reason"]) > 20
-            continue
+            continue  # the next test says which and why
         assert found[case, "median_us"].value > found[case, "floor_us"].value > 0
         assert len(found[case, "median_us"].samples) == 3
         assert found[case, "peak_bytes"].value >= 4 * 2 * 3 * 5 * 16  # at least its output
         assert 0 < found[case, "error"].value < 1e-5
-    right = {way for way in backends.WAYS if (f"{row.name}/{way}", "median_us") in found}
-    assert {"default", "math", "chunked", "flash"} <= right
 
 
-@pytest.mark.parametrize(
-    ("way", "reason"), [("cudnn", "No available kernel|No viable backend"), ("varlen", "CPU|cpu|cuda|CUDA|flash")]
-)
-def test_what_refuses_says_why(way, reason, measured):
-    line = measured[f"{SMALL.name}/{way}", "refused"]
-    assert any(word in line.more["reason"] for word in reason.split("|")), line.more["reason"]
+@pytest.mark.parametrize("row", [SMALL, PADDED, BACK], ids=lambda row: row.name)
+def test_what_refuses_says_why_and_nothing_else_refuses(row, measured):
+    reasons = {case.rpartition("/")[2]: m.more["reason"] for (case, metric), m in measured.items()
+               if metric == "refused" and case.startswith(f"{row.name}/")}  # fmt: skip
+    assert reasons.keys() == REFUSES.keys()
+    assert all(re.match(REFUSES[way], reasons[way]) for way in REFUSES), reasons
+
+
+def test_a_row_that_comes_when_the_time_is_up_is_not_tried_and_not_refused():
+    found = figures(gpu_rows.measure("small", [SMALL], device=CPU, until=time.monotonic()))
+    untried = {case.rpartition("/")[2] for case, metric in found if metric == "untried"}
+    assert untried == set(SMALL.ways)
+    assert {metric for case, metric in found if case.startswith(SMALL.name)} == {"untried"}
+    assert "--part small" in found[f"{SMALL.name}/math", "untried"].more["reason"]
+
+
+def test_ways_that_come_when_the_time_is_up_are_not_tried(monkeypatch):
+    ups = iter([False, False, False, True, True])  # the row is begun, two ways are tried, and two come late
+    monkeypatch.setattr(lines, "is_up", lambda until: next(ups))
+    row = Row(shape=SMALL.shape, ways=("math", "default", "flash", "jagged"))
+    found = figures(gpu_rows.measure("small", [row], device=CPU, samples=3, until=5))
+    ends = {case.rpartition("/")[2]: metric for case, metric in found if metric in ("median_us", "untried")}
+    assert ends == {"math": "median_us", "default": "median_us", "flash": "untried", "jagged": "untried"}
 
 
 def test_the_kernel_that_was_seen_is_written_down(measured):
@@ -201,8 +228,32 @@ def test_a_wrong_gradient_is_refused(monkeypatch):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_row_shows_ours_and_every_backend_of_torch(row):
     assert row.shape.dtype == "bfloat16"
-    assert {"fused", "default", "cudnn", "flash", "efficient", "math", "varlen", "jagged", "flex"} <= set(row.ways)
+    assert set(row.ways) >= EVERY
     assert set(row.ways) <= set(backends.WAYS)
+
+
+def test_a_step_and_a_stream_show_them_too():
+    assert set(gpu_rows.FORWARD) >= EVERY  # what a step is computed by unless told otherwise
+    assert set(shape_stream.PATIENCE) >= EVERY
+
+
+def test_parts_come_by_what_they_wait_for_and_say_how_far_the_run_is(monkeypatch, capsys):
+    ends = []
+    for part in attention_gpu.PARTS:
+        monkeypatch.setitem(attention_gpu.PARTS, part, lambda until: ends.append(until) or iter([[]]))
+    before = time.monotonic()
+    assert len(list(attention_gpu.measure())) == 8
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(", ")[1] for line in said] == [
+        "everyday", "decode", "ragged", "short", "beams", "stream", "dense", "backward",
+    ]  # fmt: skip
+    assert said[2] == "part 3 of 8, ragged, after 0 s of at most 540"
+    (end,) = set(ends)
+    assert before + attention_gpu.BUDGET <= end <= time.monotonic() + attention_gpu.BUDGET < before + 600
+
+
+def test_waiting_for_a_stream_leaves_the_other_parts_most_of_the_time():
+    assert sum(shape_stream.PATIENCE.values()) < attention_gpu.BUDGET / 2
 
 
 def test_no_two_rows_share_a_name():
@@ -276,6 +327,43 @@ def test_a_step_that_answers_wrongly_is_refused():
     assert "wrong: the error against float64 is" in line.more["reason"]
 
 
+def test_a_step_shows_every_way_and_what_refuses_says_why():
+    found = figures(beam_step.measure(size=LITTLE, written=(7,), device=CPU, samples=3))
+    ends = {case.rpartition("/")[2]: m for (case, metric), m in found.items() if metric in ("median_us", "refused")}
+    assert ends.keys() == {f"{reading}, {way}" for reading in ("folded", "duplicated") for way in EVERY}
+    for name, line in ends.items():
+        words = REFUSES.get(name.partition(", ")[2])
+        assert (line.metric == "refused") == (words is not None), line
+        assert words is None or re.match(words, line.more["reason"]), line
+
+
+def test_a_step_that_writes_nothing_is_refused(monkeypatch):
+    monkeypatch.setattr(gpu, "poison", lambda *sizes: poisoned.extend(tensor.shape for tensor in sizes))
+    poisoned, unwritten = [], lambda q, k, v, mask: torch.full_like(q, math.nan)
+    found = figures(beam_step.measure(size=LITTLE, written=(7,), device=CPU, samples=3, attends={"none": unwritten}))
+    assert "wrong: the error against float64 is nan" in found[f"{LITTLE.name}/folded, none", "refused"].more["reason"]
+    assert (LITTLE.rows, LITTLE.n_tokens) in poisoned  # as its answer is
+
+
+def test_a_memory_is_handed_to_packed_ways_as_it_lies():
+    step = beam_step.folded(LITTLE, CPU)
+    for one in (step, beam_step.duplicated(step, LITTLE.width)):
+        keys = one.memories[0].keys
+        x = backends.Inputs(keys[:, :, :1], keys, keys, None)
+        assert backends.jagged_way(x).tensors[1].data_ptr() == keys.data_ptr()
+
+
+def test_a_layer_cannot_hand_a_mask_to_ways_that_take_none():
+    q = torch.ones(2, 3, 5, 16)
+    with pytest.raises(TypeError, match="mask must be None in a layer that attends by math, got Tensor"):
+        backends.attention_by("math")(q, q, q, torch.ones(5, 5, dtype=torch.bool))
+
+
+def test_a_step_that_comes_when_the_time_is_up_is_not_tried():
+    found = figures(beam_step.measure(size=LITTLE, written=(7,), device=CPU, until=time.monotonic()))
+    assert {metric for case, metric in found if case.startswith(LITTLE.name)} == {"untried"}
+
+
 # A stream of shapes
 
 
@@ -292,9 +380,60 @@ def test_the_shapes_of_a_stream_are_different_however_few_there_are(monkeypatch)
 
 
 def test_every_call_of_a_stream_is_timed_in_a_process_of_its_own():
-    found = figures(shape_stream.measure(ways={"math": 60}, n=3, device=CPU, dtype="float32"))
-    assert len(found["stream of 3 shapes/math", "call_us"].samples) == 3
+    found = figures(shape_stream.measure(ways={"math": 600}, n=3, device=CPU, dtype="float32"))
+    calls = found["stream of 3 shapes/math", "call_us"]
+    assert (len(calls.samples), calls.more["shapes"], calls.more["ended"]) == (3, 3, "")
+    assert any("attention_math" in kernel for kernel in calls.more["kernels"])
     assert found["stream of 3 shapes/math", "start_us"].value > 0
+    assert 0 < found["stream of 3 shapes/math", "error"].value < gpu_rows.WORST["float32"]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Let shapes be small enough for a CPU."""
+    monkeypatch.setattr(shape_stream, "MOST", {"B": 2, "Nq": 3, "Nk": 5})
+
+
+def written(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.usefixtures("few")
+def test_a_process_writes_the_time_and_error_of_every_call_and_the_kernels_of_the_last(capsys):
+    shape_stream.first_calls("flash", 3, device=CPU, dtype="float32", seconds=600)
+    *calls, last = written(capsys)
+    assert len(calls) == 3
+    assert all(took > 0 and 0 <= error < gpu_rows.WORST["float32"] for took, error in calls)
+    assert any("flash" in name for name in last["kernels"])
+
+
+@pytest.mark.usefixtures("few")
+def test_a_process_stops_of_itself_when_its_seconds_are_over(capsys):
+    shape_stream.first_calls("math", 3, device=CPU, dtype="float32", seconds=0)
+    assert len(written(capsys)) == 2  # a call, and its kernels
+
+
+@pytest.mark.usefixtures("few")
+def test_a_process_ends_at_a_wrong_answer_and_at_one_that_was_never_written(monkeypatch, capsys):
+    poisoned = []
+    monkeypatch.setattr(gpu, "poison", lambda *sizes: poisoned.append(sizes))
+    for value, what in ((0.0, "the error against float64 is 1"), (math.nan, "the answer is not finite everywhere")):
+        monkeypatch.setitem(backends.WAYS, "wrong", lambda x, value=value: lambda: torch.full_like(x.q, value))
+        with pytest.raises(ValueError, match=f"wrong: {what}"):
+            shape_stream.first_calls("wrong", 3, device=CPU, dtype="float32", seconds=600)
+    assert written(capsys) == []
+    assert [len(sizes) for sizes in poisoned] == [3, 3]
+
+
+@pytest.mark.usefixtures("few")
+def test_a_process_that_is_refused_a_later_shape_still_says_its_kernels(monkeypatch, capsys):
+    answers = iter([backends.WAYS["math"], backends.WAYS["cudnn"]])
+    monkeypatch.setitem(backends.WAYS, "fickle", lambda x: next(answers)(x))
+    with pytest.raises(RuntimeError, match=NO_BACKEND.partition(": ")[2]):
+        shape_stream.first_calls("fickle", 3, device=CPU, dtype="float32", seconds=600)
+    call, last = written(capsys)
+    assert len(call) == 2
+    assert any("attention_math" in name for name in last["kernels"])
 
 
 def test_a_process_that_ends_before_its_first_call_is_a_refusal_with_its_last_words(monkeypatch):
@@ -305,16 +444,60 @@ def test_a_process_that_ends_before_its_first_call_is_a_refusal_with_its_last_wo
 
 
 def test_a_process_that_is_stopped_leaves_what_it_has_done(monkeypatch):
-    def late(*_, **__):
-        raise subprocess.TimeoutExpired([], 1, output=b"[7.0]\n[5.0]\n[3.")
+    def late(*_, timeout, **__):
+        assert timeout == 3 + shape_stream.STARTING
+        raise subprocess.TimeoutExpired([], 1, output=b"[7.0, 0.1]\n[5.0, 0.2]\n[3.")
 
     monkeypatch.setattr(subprocess, "run", late)
-    assert shape_stream.stream("math", 3) == [7.0, 5.0]
+    unseen = ["not seen: the process was stopped"]
+    assert shape_stream.stream("math", 3, seconds=3) == shape_stream.Stream(
+        [7.0, 5.0], [0.1, 0.2], unseen, f"stopped after {3 + shape_stream.STARTING:.0f} seconds"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint", "why"),
+    [
+        (0, "a warning\n", "cut off after 3 seconds of calls"),
+        (1, "Traceback\nRuntimeError: no kernel\n", "RuntimeError: no kernel"),
+    ],
+)
+def test_a_process_that_ends_early_says_over_how_many_shapes_it_came_and_why(code, complaint, why, monkeypatch):
+    out = '[7.0, 0.1]\n[5.0, 0.3]\n[4.0, 0.2]\n{"kernels": ["k"]}\n'
+    ended = subprocess.CompletedProcess([], code, stdout=out, stderr=complaint)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    found = figures(shape_stream.measure(ways={"cudnn": 3}, n=200, device=CPU))
+    calls = found["stream of 200 shapes/cudnn", "call_us"]
+    assert calls.samples == [5.0, 4.0]
+    assert calls.more == {"part": "stream", "shapes": 2, "ended": why, "kernels": ["k"]}
+    assert found["stream of 200 shapes/cudnn", "error"].value == 0.3
+
+
+def test_a_way_that_is_wrong_later_in_the_stream_has_no_times(monkeypatch):
+    out, complaint = "[7.0, 0.1]\n[5.0, 0.1]\n", "ValueError: wrong: the error against float64 is 1, allowed are 0.02"
+    ended = subprocess.CompletedProcess([], 1, stdout=out, stderr=complaint)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    found = figures(shape_stream.measure(ways={"cudnn": 3}, n=3, device=CPU))
+    assert found["stream of 3 shapes/cudnn", "refused"].more["reason"] == complaint
+    assert len(found) == 1
+
+
+def test_a_stream_has_no_more_time_than_the_run_has_left(monkeypatch):
+    given = {}
+    one = shape_stream.Stream([1.0, 1.0], [0.0, 0.0], ["k"])
+    monkeypatch.setattr(shape_stream, "stream", lambda way, n, *, seconds, **_: given.update({way: seconds}) or one)
+    ways, until = {"fused": 5.0, "default": 60.0}, time.monotonic() + 30
+    list(shape_stream.measure(ways=ways, n=1, device=CPU, until=until))
+    assert given["fused"] == 5
+    assert 0 < given["default"] <= 30
+    found = figures(shape_stream.measure(ways=ways, n=1, device=CPU, until=time.monotonic()))
+    assert {metric for _, metric in found} == {"untried"}
 
 
 def test_a_stream_that_takes_too_long_is_cut_off_and_compared_as_far_as_both_came(monkeypatch):
     times = {"fused": [9.0, 1.0, 2.0, 3.0], "default": [9.0, 30.0, 30.0]}
-    monkeypatch.setattr(shape_stream, "stream", lambda way, n, **_: times[way])
+    stream = lambda way, n, **_: shape_stream.Stream(times[way], [0.0] * len(times[way]), ["k"])  # noqa: E731
+    monkeypatch.setattr(shape_stream, "stream", stream)
     found = figures(shape_stream.measure(ways={"fused": 1, "default": 1}, n=3, device=CPU))
     ratio = found["stream of 3 shapes/fused", "total over default"]
     assert (ratio.value, ratio.more["shapes"]) == (pytest.approx(3 / 60), 2)
@@ -329,8 +512,8 @@ def test_without_a_gpu_the_command_says_so_and_leaves_the_records_alone(tmp_path
     path.write_text(there := (records.FOLDER / "multihead.jsonl").read_text("utf-8"), "utf-8")
     assert main(["bench", "attention-gpu", "--folder", str(tmp_path)]) == 2
     complaint = capsys.readouterr().err
-    assert "attention-gpu must run on a GPU that torch can use" in complaint
-    assert "run it where there is one" in complaint
+    assert "attention-gpu must run on a GPU that torch and triton can use" in complaint
+    assert "crossattn bench attention-cpu" in complaint
     assert path.read_text("utf-8") == there
 
 

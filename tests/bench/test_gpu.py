@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from crossattn_ref.bench import backends, gpu, gpu_rows
+from crossattn_ref.bench import backends, beam_step, gpu, gpu_rows
 from crossattn_ref.bench.gpu_rows import Row
 from crossattn_ref.cost import Shape
 
@@ -119,6 +119,56 @@ def test_inputs_together_are_four_times_as_large_as_the_cache(cuda):
     assert gpu.n_sets(Pretended("cpu"), 1) == gpu.MOST_SETS
 
 
+@pytest.fixture
+def nothing(monkeypatch):
+    """Let torch find no GPU, and triton be installed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object())
+
+
+@pytest.mark.usefixtures("nothing")
+def test_a_torch_without_cuda_is_told_from_a_driver_that_is_missing_or_too_old(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.99.0+cpu")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(ValueError, match=r"torch 2\.99\.0\+cpu is a build without CUDA: install one with it") as error:
+        gpu.needed()
+    assert "driver" not in str(error.value)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    for reason in ("Found no NVIDIA driver on your system", "The NVIDIA driver on your system is too old (version 4)"):
+        monkeypatch.setattr(torch.cuda, "init", lambda reason=reason: (_ for _ in ()).throw(RuntimeError(reason)))
+        with pytest.raises(ValueError, match=r"built for CUDA 13\.0, cannot use one here and says: ") as error:
+            gpu.needed()
+        assert reason in str(error.value)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    with pytest.raises(ValueError, match="no GPU is to be seen"):
+        gpu.needed()
+
+
+@pytest.mark.usefixtures("nothing")
+def test_without_a_gpu_the_message_names_what_runs_here():
+    with pytest.raises(ValueError, match=r"what runs without a GPU is crossattn bench attention-cpu$") as error:
+        gpu.needed()
+    assert "triton, which" not in str(error.value)
+
+
+def test_without_triton_the_message_says_so_with_a_gpu_and_without(cuda, monkeypatch):
+    assert gpu.needed() == torch.device("cuda")
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        with pytest.raises(ValueError, match=r"triton, which `fused` needs, is not installed: pip install") as error:
+            gpu.needed()
+        assert ("torch " + torch.__version__ in str(error.value)) is not there
+
+
+def test_poison_is_left_in_places_of_the_sizes_asked_for(monkeypatch):
+    left, full_like = [], torch.full_like
+    monkeypatch.setattr(torch, "full_like", lambda *given: left.append(full_like(*given)) or left[-1])
+    gpu.poison(torch.ones(2, 3), torch.ones(5, dtype=torch.bfloat16))
+    assert [(tuple(one.shape), one.dtype) for one in left[::2]] == [((2, 3), torch.float32), ((5,), torch.bfloat16)]
+    assert all(bool(one.isnan().all()) for one in left)
+
+
 def test_memory_is_counted_beside_what_was_there(cuda):
     assert gpu.peak(lambda: None, Pretended("cpu")) == 19
 
@@ -200,6 +250,26 @@ def test_a_gpu_that_has_stopped_ends_the_row_with_a_remedy_and_not_as_a_refusal_
         ValueError, match=r"\(CUDA error: an illegal memory access was encountered\): the rows recorded"
     ):
         list(gpu_rows.measure("p", [row], device=Pretended("cpu")))
+
+
+def test_a_gpu_that_has_stopped_ends_the_step_as_well(cuda, monkeypatch):
+    def stopped(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    tried = []
+    attends = {
+        "one": lambda *_: tried.append("one") or stopped(),
+        "other": lambda *_: tried.append("other"),
+    }
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    monkeypatch.setattr(gpu, "ceilings_of", lambda device: ({}, None))
+    monkeypatch.setattr(torch.cuda, "synchronize", stopped)
+    size = beam_step.Size(
+        n_layers=1, d_model=8, n_heads=2, d_ff=8, n_tokens=7, n_memory=5, n_written=3, n_sources=2, width=2
+    )
+    with pytest.raises(ValueError, match="every call must leave the GPU running"):
+        list(beam_step.measure(size=size, written=(3,), device=Pretended("cpu"), attends=attends))
+    assert tried == ["one"]
 
 
 def test_on_a_cpu_a_turn_is_a_loop_long_enough_for_a_clock():

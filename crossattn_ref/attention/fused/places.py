@@ -13,7 +13,7 @@ import triton.language as tl
 
 LOG2E = tl.constexpr(1.4426950408889634)
 BOTTOM_RIGHT = tl.constexpr(2)
-# Compiled for any value: a new shape finds the binary of the last one.
+# Compiled for any value: a new shape finds the binary of the last one that was cut with the same tile.
 SIZES = ["n_kv_heads", "n_queries", "n_keys", "n_splits", "split_size", "n_places"]
 SIZES += [f"stride_{tensor}{axis}" for tensor in "gqkv" for axis in "bhn"]
 
