@@ -37,7 +37,7 @@ REFUSES = {  # on a CPU, and with which words
     "efficient": NO_BACKEND,
     "varlen": "NotImplementedError: Could not run 'aten::_flash_attention_forward' .* 'CPU' backend",
     # not compiled, it is right there, as another test shows, and what counts bytes on a CPU does not know it
-    "flex": "NotImplementedError: (There was no rule registered for HigherOrderOperator flex|FlexAttention does not sup)",
+    "flex": "NotImplementedError: (There was no rule registered for HigherOrderOperator flex|FlexAttention does not)",
 }
 LITTLE = beam_step.Size(
     n_layers=2, d_model=24, n_heads=2, d_ff=29, n_tokens=31, n_memory=11, n_written=7, n_sources=3, width=5,
