@@ -80,6 +80,7 @@ def hardware() -> dict[str, str | int]:
 
 def measure() -> Iterator[list[Measurement]]:
     """Measure every part, beginning no way after BUDGET seconds. Raises ValueError where there is no GPU."""
+    gpu.needed()
     start = time.monotonic()
     for i, (name, part) in enumerate(PARTS.items(), start=1):
         lines.tell(f"part {i} of {len(PARTS)}, {name}, after {time.monotonic() - start:.0f} s of at most {BUDGET:.0f}")

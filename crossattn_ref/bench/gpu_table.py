@@ -11,6 +11,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from crossattn_ref.bench import attention_gpu, beam_step, shape_stream
 from crossattn_ref.bench.backends import MASKED
@@ -81,7 +82,7 @@ def text(found: Sequence[Record], machine: Machine = SHEET) -> str:
 def measured(entry: Entry, ways: Ways, ceilings: Mapping[str, float]) -> list[str]:
     """Write down every way of a row, the fastest first, then what refused, and what was won or lost."""
     if entry.part == "stream":
-        times = {way: sum(found["call_us"].samples) for way, found in ways.items() if "call_us" in found}
+        times = {way: fmean(found["call_us"].samples) for way, found in ways.items() if "call_us" in found}
         lines = [line for way in sorted(times, key=times.get) for line in _stream_lines(way, ways[way])]
         verdict = _stream_verdicts(ways)
     else:
@@ -89,7 +90,9 @@ def measured(entry: Entry, ways: Ways, ceilings: Mapping[str, float]) -> list[st
         widest = max(map(len, times), default=0)
         lines = [_line(f"{way:{widest}}", ways[way]["median_us"], ceilings) for way in sorted(times, key=times.get)]
         verdict = _verdicts(entry, times)
-    lines += [_reason(way, kind, found[kind]) for way, found in ways.items() for kind in SILENT if kind in found]
+    # what once refused or was not tried may have been timed since, by a run of the part alone
+    silent = {way: found for way, found in ways.items() if way not in times}
+    lines += [_reason(way, kind, found[kind]) for way, found in silent.items() for kind in SILENT if kind in found]
     return lines + list(verdict if any(map(_is_ours, times)) else _without_ours(ways, times))
 
 

@@ -241,6 +241,7 @@ def test_parts_come_by_what_they_wait_for_and_say_how_far_the_run_is(monkeypatch
     ends = []
     for part in attention_gpu.PARTS:
         monkeypatch.setitem(attention_gpu.PARTS, part, lambda until: ends.append(until) or iter([[]]))
+    monkeypatch.setattr(gpu, "needed", lambda: CPU)
     before = time.monotonic()
     assert len(list(attention_gpu.measure())) == 8
     said = capsys.readouterr().err.splitlines()
@@ -514,6 +515,7 @@ def test_without_a_gpu_the_command_says_so_and_leaves_the_records_alone(tmp_path
     complaint = capsys.readouterr().err
     assert "attention-gpu must run on a GPU that torch and triton can use" in complaint
     assert "crossattn bench attention-cpu" in complaint
+    assert len(complaint.splitlines()) == 1
     assert path.read_text("utf-8") == there
 
 

@@ -106,6 +106,12 @@ def test_a_row_that_ours_refuses_is_lost_and_one_that_it_was_not_tried_on_is_not
     assert "LOST" not in table("decode", other, refused(DECODE.name, "fused", "untried"))
 
 
+def test_a_way_that_was_timed_after_all_is_not_said_to_be_untried():
+    text = table("decode", timed(DECODE, "cudnn", 70.0), refused(DECODE.name, "cudnn", "untried"))
+    assert "was not tried" not in text
+    assert "70.0 µs" in text
+
+
 def test_a_step_with_folded_beams_is_held_against_the_best_with_copies():
     ways = {"folded, fused": 900.0, "folded, cudnn": 800.0, "duplicated, cudnn": 2400.0, "duplicated, math": 9000.0}
     found = [record(f"{STEP.name}/{way}", "median_us", time, bytes=10**9) for way, time in ways.items()]
