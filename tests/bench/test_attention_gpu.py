@@ -328,12 +328,15 @@ def test_a_step_that_answers_wrongly_is_refused():
     assert "wrong: the error against float64 is" in line.more["reason"]
 
 
-def test_a_step_shows_every_way_and_what_refuses_says_why():
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_a_step_shows_every_way_and_what_refuses_says_why(monkeypatch):
+    monkeypatch.setattr(gpu, "torch_peak", lambda call: 1)  # whose way to count FlexAttention does not know
     found = figures(beam_step.measure(size=LITTLE, written=(7,), device=CPU, samples=3))
     ends = {case.rpartition("/")[2]: m for (case, metric), m in found.items() if metric in ("median_us", "refused")}
     assert ends.keys() == {f"{reading}, {way}" for reading in ("folded", "duplicated") for way in EVERY}
     for name, line in ends.items():
-        words = REFUSES.get(name.partition(", ")[2])
+        way = name.partition(", ")[2]
+        words = None if way == "flex" else REFUSES.get(way)
         assert (line.metric == "refused") == (words is not None), line
         assert words is None or re.match(words, line.more["reason"]), line
 
