@@ -11,7 +11,8 @@ from crossattn_ref.records import Record
 
 TOGETHER = (set(METRICS), set(RATES))  # of a case all or none, whatever other cases have
 SHARED = ("files", "code", "versions", "hardware")  # by the lines of one run
-BY_CHANCE = ("time over ", "total over ", "call_us", "refused")  # what a case has depends on how others ended
+WITHOUT_TIME = ("refused", "untried")  # what is said of a way that has no time
+BY_CHANCE = ("time over ", "total over ", "call_us", *WITHOUT_TIME)  # what a case has depends on how others ended
 Found = Mapping[int, Record]
 
 
@@ -44,10 +45,10 @@ def _figures(run):
 
 
 def _ways(run):
-    """Find rows, ROW/WAY, without a way that another row of the same part has, timed or refused."""
+    """Find rows, ROW/WAY, without a way that another row of the same part has, timed or not."""
     parts = defaultdict(lambda: defaultdict(dict))
     for number, record in run.items():
-        if record.metric in ("median_us", "refused"):
+        if record.metric in ("median_us", *WITHOUT_TIME):
             row, _, way = record.case.rpartition("/")
             parts[str(record.more.get("part"))][row][way] = number
     for rows in parts.values():

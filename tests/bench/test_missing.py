@@ -65,8 +65,9 @@ def test_a_figure_is_wanted_where_every_case_that_shares_one_has_it():
     assert said([*lines, record("blank", "right"), record("blank too", "right")]) == []
 
 
-def test_a_way_that_refuses_is_there_and_ratios_depend_on_the_others():
-    lines = [*whole()[:-4], record("large/fused", "refused"), record("small/fused", "time over plain")]
+@pytest.mark.parametrize("why", ["refused", "untried"])
+def test_a_way_that_has_no_time_is_there_and_ratios_depend_on_the_others(why):
+    lines = [*whole()[:-4], record("large/fused", why), record("small/fused", "time over plain")]
     assert said(lines) == []
     assert said(lines[:-2]) == ["large must have fused, as other rows have"]
 
