@@ -1,17 +1,18 @@
 """Words and their numbers."""
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 
-PAD, BEGIN, END = "<pad>", "<begin>", "<end>"
+PAD, BEGIN, END = MARKS = ("<pad>", "<begin>", "<end>")
 
 
 class Vocabulary:
     """A list of words, each with its number; padding is 0, the marks of begin and end are 1 and 2."""
 
     def __init__(self, words: Iterable[str]):
-        self.words = (PAD, BEGIN, END, *sorted(set(words)))
+        self.words = (*MARKS, *sorted(set(words)))
         self._number = {word: number for number, word in enumerate(self.words)}
 
     def __len__(self) -> int:
@@ -20,7 +21,8 @@ class Vocabulary:
     def encode(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Write sentences as numbers, padded at their ends -> numbers (B, N), lengths (B,).
 
-        Raises ValueError for an empty sentence, and for a word that is not in the vocabulary.
+        Raises ValueError for an empty sentence, and for a word that is not in the vocabulary. A mark counts as a word
+        here: captions that leave something unnamed have padding in its place.
         """
         lengths = np.array([len(sentence) for sentence in sentences], dtype=np.int64)
         if not len(lengths) or not lengths.all():
@@ -31,10 +33,12 @@ class Vocabulary:
         return numbers, lengths
 
     def number(self, word: str) -> int:
-        """Return the number of a word; ValueError, with some words that are known, where there is none."""
+        """Return the number of a word; ValueError, with the words that come near it or else all, if it has none."""
         if word not in self._number:
-            known = ", ".join(self.words[3:13])
-            raise ValueError(f"the word {word!r} was never seen in training; known are {len(self) - 3}: {known}, ...")
+            known = [word for word in self.words if word[0].isalnum()]
+            near = get_close_matches(word, known)
+            told = f"near it are: {', '.join(near)}" if near else f"known are {len(known)}: {', '.join(known)}"
+            raise ValueError(f"the word {word!r} was never seen in training; {told}")
         return self._number[word]
 
     def decode(self, numbers: Iterable[int]) -> tuple[str, ...]:
@@ -44,7 +48,7 @@ class Vocabulary:
             word = self.words[int(number)]
             if word == END:
                 break
-            if word not in (PAD, BEGIN):
+            if word not in MARKS:
                 words.append(word)
         return tuple(words)
 

@@ -1,6 +1,7 @@
 """Real and real-format samples: easy-VQA, NLVR drawn again, captions as of Flickr8k, questions as of VQA version 2."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_a_real_picture_of_nlvr_is_drawn_with_every_object_in_its_place():
 def test_an_nlvr_shape_covers_its_area_and_nothing_else():
     for kind, share in (("square", 1.0), ("circle", np.pi / 4), ("triangle", 0.5)):
         box = ({"type": kind, "color": "Black", "x_loc": 30, "y_loc": 50, "size": 20},)
-        image = corpora.draw_nlvr(Statement("0-0", "", True, (box, (), ())), scale=1)
+        image = corpora.draw_nlvr(Statement("0-0", "Drawn", True, (box, (), ())), scale=1)
         dark = (211 - image[:, :100, 0].astype(float)) / 211
         assert dark.sum() == pytest.approx(400 * share, rel=0.02)
         assert dark[50:70, 30:50].sum() == pytest.approx(dark.sum())
@@ -68,10 +69,50 @@ def test_an_nlvr_shape_covers_its_area_and_nothing_else():
 def test_an_nlvr_line_of_another_form_is_named(tmp_path):
     path = tmp_path / "dev.json"
     good = (HERE / "nlvr" / "dev.json").read_text().splitlines()[0]
-    for bad in ("{", "[]", '{"sentence": "x"}', good.replace('"true"', '"perhaps"', 1)):
-        path.write_text(f"{good}\n{bad}\n")
-        with pytest.raises(ValueError, match=r"dev.json, line 2, is not an NLVR example"):
+    for bad, rule in (
+        ("{", "Expecting property name"),
+        ("", "Expecting value"),
+        ("5", "not iterable"),
+        ("[]", "lacks identifier, sentence, label, structured_rep"),
+        ('{"sentence": "x", "label": "true"}', "lacks identifier, structured_rep"),
+        (changed(good, label="perhaps"), "label must be true or false, got 'perhaps'"),
+        (changed(good, identifier=1572), 'identifier must be a text such as "1572-0", got 1572'),
+        (changed(good, identifier="x-1"), "identifier must be a text"),
+        (changed(good, sentence=" . "), "sentence must hold at least one word, got ' . '"),
+        (changed(good, structured_rep=[[]]), "a picture must have 3 boxes, got 1"),
+        (changed(good, structured_rep=[[]] * 5), "a picture must have 3 boxes, got 5"),
+        (changed(good, structured_rep=["red", "blue", "green"]), "an object must have a type, .* got 'r'"),
+        (changed(good, structured_rep=3), "not iterable"),
+    ):
+        path.write_text(f"{good}\n{bad}\n{good}\n")
+        with pytest.raises(
+            ValueError, match=rf"dev.json, line 2, is not an NLVR example \(.*{rule}.*\): mend the line"
+        ):
             corpora.nlvr(path)
+
+
+def changed(line, **fields):
+    return json.dumps({**json.loads(line), **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("type", "hexagon", "type must be one of square, circle, triangle, got 'hexagon'"),
+        ("type", ["square"], "got ['square']"),
+        ("color", "Mauve", "color must be one of yellow, black, blue, #0099ff, got 'Mauve'"),
+        ("color", None, "got None"),
+        ("x_loc", None, "x_loc must be a number, got None"),
+        ("y_loc", "7", "y_loc must be a number, got '7'"),
+        ("y_loc", float("nan"), "y_loc must be a number, got nan"),
+        ("size", 0, "size must be a number above 0, got 0"),
+    ],
+)
+def test_an_nlvr_object_that_nobody_can_draw_is_told_before_it_is_drawn(name, value, rule):
+    good = {"type": "square", "color": "Black", "x_loc": 7, "y_loc": 11, "size": 13}
+    corpora.draw_nlvr(Statement("0-0", "Drawn", True, ((), (good,), ())))
+    with pytest.raises(ValueError, match=re.escape(rule)):
+        Statement("0-0", "Drawn", True, ((), (good, {**good, name: value}), ()))
 
 
 @pytest.fixture
@@ -114,9 +155,54 @@ def test_captions_in_the_older_form_are_read_too(photographs):
 def test_a_caption_file_of_another_form_or_none_is_told(photographs):
     with pytest.raises(FileNotFoundError, match="name the folder into which you have unpacked the corpus"):
         corpora.flickr(photographs)
-    (photographs / "captions.txt").write_text("image,caption\njust one column\n")
-    with pytest.raises(ValueError, match="a picture and a caption in every line"):
+    for lines, rule in (
+        ("just one column\n", "line 2, must hold a picture and a caption of one line, got ['just one column']"),
+        ("1_a.jpg,A dog\n\n2_b.jpg,A cat\n", "line 3, must hold a picture and a caption of one line, got []"),
+        ("1_a.jpg,A dog\n2_b.jpg, \n", "line 3, must hold a picture and a caption of one line, got ['2_b.jpg', ' ']"),
+        (",A dog\n", "line 2, must hold a picture and a caption"),
+        ('1_a.jpg,"A dog\n2_b.jpg,A cat\n', "line 2, has a caption whose quotes do not close"),
+        ('1_a.jpg,A dog\n2_b.jpg,"A cat\n1_a.jpg,red"\n', "line 3, must hold a picture and a caption of one line"),
+        ("", "must hold at least one example, got none"),
+    ):
+        (photographs / "captions.txt").write_text(f"image,caption\n{lines}")
+        with pytest.raises(ValueError, match=re.escape(rule)) as told:
+            corpora.flickr(photographs)
+        assert "captions.txt" in str(told.value)
+
+
+def test_a_caption_file_of_the_older_form_with_a_wrong_line_is_told(photographs):
+    path = photographs / "Flickr8k.token.txt"
+    for bad in ("2_b.jpg#0 no tab", "", "2_b.jpg#0\t", "#0\tA dog"):
+        path.write_text(f"1_a.jpg#0\tA dog\n{bad}\n1_a.jpg#1\tA cat\n")
+        with pytest.raises(ValueError, match=r"Flickr8k.token.txt, line 2, must hold a picture and a caption"):
+            corpora.flickr(photographs)
+
+
+def test_a_corpus_without_anything_in_it_is_told(tmp_path, photographs):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "questions.json").write_text("[]")
+    (tmp_path / "dev.json").write_text("")
+    (photographs / "captions.txt").write_text("")
+    questions, annotations = written(tmp_path)
+    questions.write_text('{"questions": []}')
+    for read in (
+        lambda: corpora.easy_vqa(tmp_path, "test"),
+        lambda: corpora.nlvr(tmp_path / "dev.json"),
+        lambda: corpora.flickr(photographs),
+        lambda: corpora.vqa_v2(questions, annotations, tmp_path, name="{}.jpg"),
+    ):
+        with pytest.raises(ValueError, match=r"(json|txt) must hold at least one example, got none"):
+            read()
+    with pytest.raises(ValueError, match="items must hold at least one picture, got none"):
+        corpora.pictures([], side=8)
+
+
+def test_a_file_that_is_no_text_in_utf_8_is_named_and_a_mark_of_its_order_is_not_read(photographs):
+    (photographs / "captions.txt").write_bytes("1_a.jpg,Un café\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"captions.txt must be a text in UTF-8 \(.*: save it anew"):
         corpora.flickr(photographs)
+    (photographs / "captions.txt").write_bytes("image,caption\n1_a.jpg,Un café\n".encode("utf-8-sig"))
+    assert corpora.flickr(photographs) == [Captioned(photographs / "Images" / "1_a.jpg", ("Un café",))]
 
 
 def written(folder, annotated=(7, 8)):
@@ -153,10 +239,39 @@ def test_a_question_without_an_annotation_and_another_form_are_refused(tmp_path)
         corpora.vqa_v2(questions, annotations, tmp_path, name="{}.jpg")
 
 
+@pytest.mark.parametrize(
+    "name", ["COCO.jpg", "{}{}.jpg", "{number}.jpg", "{", "{:.0e}.jpg", "{:banana}.jpg", "{0.side}"]
+)
+def test_a_name_by_which_pictures_can_not_be_told_apart_is_refused(tmp_path, name):
+    questions, annotations = written(tmp_path)
+    content = json.loads(questions.read_text())
+    for entry, number in zip(content["questions"], (100_000_001, 100_000_002), strict=True):
+        entry["image_id"] = number
+    questions.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"name must have one place for the number of a picture, as in .*, got "):
+        corpora.vqa_v2(questions, annotations, tmp_path, name=name)
+
+
+def test_a_question_or_an_answer_of_vqa_that_is_no_text_is_told(tmp_path):
+    questions, annotations = written(tmp_path)
+    content = json.loads(questions.read_text())
+    for bad in (5, "", " ? ", None):
+        content["questions"][1]["question"] = bad
+        questions.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=re.escape(f"got {bad!r} and 'yes' as question and answer number 8")):
+            corpora.vqa_v2(questions, annotations, tmp_path, name="{}.jpg")
+
+
 def test_easy_vqa_of_another_form_is_refused(tmp_path):
     (tmp_path / "test").mkdir()
     with pytest.raises(FileNotFoundError, match=r"questions.json is not there"):
         corpora.easy_vqa(tmp_path, "test")
-    (tmp_path / "test" / "questions.json").write_text('[["what?", "red"]]')
-    with pytest.raises(ValueError, match="question, answer, number of the image"):
+    good = ["what?", "red", 0]
+    for bad in (["what?", "red"], ["", "red", 1], ["what?", " ", 1], [7, "red", 1], ["what?", "red", "../1"], "what?"):
+        (tmp_path / "test" / "questions.json").write_text(json.dumps([good, bad]))
+        rule = rf"questions.json must hold a list of \[question, answer, number.*got {re.escape(repr(bad))} as number 2"
+        with pytest.raises(ValueError, match=rule):
+            corpora.easy_vqa(tmp_path, "test")
+    (tmp_path / "test" / "questions.json").write_text("{}")
+    with pytest.raises(ValueError, match="number of the image], got dict"):
         corpora.easy_vqa(tmp_path, "test")

@@ -1,5 +1,9 @@
 """Picture files of every mode and size, and those that are none."""
 
+import struct
+import sys
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,14 +84,52 @@ def test_a_picture_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch)
         read_picture(saved(tmp_path, Image.new("RGB", (10, 10))), side=9)
 
 
+@pytest.mark.parametrize(("side", "told"), [(100_000, "far more"), (10_000, "10000 x 10000")])
+def test_a_header_that_promises_a_huge_picture_is_told_so(tmp_path, side, told):
+    path = saved(tmp_path, Image.new("RGB", (5, 5)))
+    start = path.read_bytes()
+    header = start[12:16] + struct.pack(">II", side, side) + start[24:29]
+    path.write_bytes(start[:12] + header + struct.pack(">I", zlib.crc32(header)) + start[33:])
+    with pytest.raises(ValueError, match=rf"may have at most 64000000 pixels, .*has {told}.*: make it smaller"):
+        read_picture(path, side=9)
+
+
+def test_numbers_without_a_known_white_are_refused(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.full((7, 7), 0.5, np.float32)), "picture.tif")
+    with pytest.raises(
+        ValueError, match=r"picture.tif holds numbers whose black and white nobody knows: save it with 8"
+    ):
+        read_picture(path, side=7)
+
+
+def test_where_pillow_is_not_installed_its_extra_is_named(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.new("RGB", (5, 5)))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    image = np.zeros((5, 5, 3), np.uint8)
+    for use in (lambda: read_picture(path, side=5), lambda: size_of(path), lambda: write_picture(path, image)):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install \"crossattn-ref\[images\]\""):
+            use()
+
+
+def test_a_picture_is_written_only_where_its_kind_and_its_folder_are_known(tmp_path):
+    image = np.zeros((5, 5, 3), np.uint8)
+    (tmp_path / "folder.png").mkdir()
+    for name in ("picture.banana", "picture", ".", "folder.png"):
+        with pytest.raises(ValueError, match=r"a file that ends in \.bmp, .*\.png, .*, got "):
+            write_picture(tmp_path / name, image)
+    with pytest.raises(FileNotFoundError, match=r"nowhere is no folder that is there: make it first"):
+        write_picture(tmp_path / "nowhere" / "picture.png", image)
+    for ending in pictures.WRITTEN:
+        write_picture(tmp_path / f"picture{ending.upper()}", image)
+        assert size_of(tmp_path / f"picture{ending.upper()}") == (5, 5)
+
+
 def test_what_is_written_is_read_again_and_has_its_size(tmp_path):
     image = np.random.default_rng(0).integers(256, size=(7, 7, 3), dtype=np.uint8)
     write_picture(tmp_path / "picture.png", image)
     assert (read_picture(tmp_path / "picture.png", side=7) == image).all()
     write_picture(tmp_path / "wide.png", image[:5])
     assert size_of(tmp_path / "wide.png") == (7, 5)
-    with pytest.raises(ValueError, match="unknown file extension"):
-        write_picture(tmp_path / "picture.banana", image)
 
 
 def test_a_picture_that_was_read_may_be_written_into(tmp_path):

@@ -20,8 +20,18 @@ def test_reading_stops_at_the_end():
 
 
 def test_an_unknown_word_is_named():
-    with pytest.raises(ValueError, match="the word 'mauve' was never seen in training; known are 3: a, circle, red"):
+    with pytest.raises(ValueError, match=r"the word 'mauve' was never seen in training; known are 3: a, circle, red$"):
         WORDS.encode([["mauve", "circle"]])
+
+
+def test_of_an_unknown_word_those_near_it_are_named():
+    with pytest.raises(ValueError, match=r"the word 'cirle' was never seen in training; near it are: circle$"):
+        WORDS.encode([["cirle"]])
+
+
+def test_the_words_that_are_named_are_ones_that_somebody_may_say():
+    with pytest.raises(ValueError, match=r"known are 1: red$"):
+        Vocabulary(["red", "?", "<unknown>"]).number("mauve")
 
 
 @pytest.mark.parametrize("sentences", [[], [[]], [["red"], []]])
