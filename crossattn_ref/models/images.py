@@ -19,7 +19,7 @@ def patchify(images: Float[Tensor, "B C Y X"], patch: int) -> Float[Tensor, "B N
     """Cut pictures into square patches, row by row; a patch's numbers run over channels, rows, columns.
 
     A token is one place with all its channels: no reshape alone makes that of (B, C, Y, X).
-    Raises ValueError where the patches do not fill the picture exactly.
+    Raises ValueError where the patches do not fill the picture exactly, or have no pixel.
     Source: Dosovitskiy et al., An Image Is Worth 16x16 Words (2021), section 3.1.
     """
     _check_divisible(images, patch)
@@ -179,5 +179,7 @@ def as_float(images: UInt8[Tensor, "B Y X C"]) -> Float[Tensor, "B C Y X"]:
 
 
 def _check_divisible(images, patch):
+    if patch < 1:
+        raise ValueError(f"patch must be at least 1 pixel, got {patch}")
     if images.ndim != 4 or images.shape[2] % patch or images.shape[3] % patch:
         raise ValueError(f"images (B, C, Y, X) must have sides divisible by patch ({patch}), got {tuple(images.shape)}")

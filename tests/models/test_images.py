@@ -105,6 +105,9 @@ def test_sizes_that_do_not_fit_are_refused():
         ImageConfig(n_layers=-1)
     with pytest.raises(ValueError, match=r"divisible by patch \(5\)"):
         patchify(drawn(B, C, 10, 12), 5)
+    for patch in (0, -3):
+        with pytest.raises(ValueError, match=f"patch must be at least 1 pixel, got {patch}"):
+            patchify(drawn(B, C, 10, 12), patch)
 
 
 def test_stored_pictures_become_floats_from_0_to_1_with_channels_first(shapes_unchecked):
