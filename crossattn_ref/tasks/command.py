@@ -3,7 +3,7 @@
 import argparse
 import importlib
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 EXAMPLES = """
@@ -116,14 +116,26 @@ def _pictures(arguments):
     if (arguments.data, arguments.corpus) != ("grammar", None):
         if arguments.task == "vqa":
             return _pictures_of_others(arguments)
-        raise ValueError(f"--data and --corpus are for translation: {arguments.task} learns from scenes that it draws")
+        rule = "--data and --corpus are for translation and vqa"
+        raise ValueError(f"{rule}: {arguments.task} learns from scenes that it draws; leave them out")
     task = importlib.import_module(f"crossattn_ref.tasks.{arguments.task}")
     name, recipe = _recipe(arguments, next(iter(task.RECIPES)))
     folder = arguments.folder or Path("runs", f"{arguments.task}-{name}-seed{arguments.seed}")
     trained = task.learn(
         recipe, seed=arguments.seed, folder=folder, device=arguments.device, about={"recipe": name}, show=Bar()
     )
+    if trained.history.ended != "interrupted":
+        _tell_reading(arguments.task, trained, folder / task.SHIPPED.name)
     return trained, folder, task.SHIPPED.name
+
+
+def _tell_reading(task, trained, path):
+    """Choose on the development split how the weights are read, and write that into the file, for --look."""
+    from crossattn_ref.models import stored
+    from crossattn_ref.tasks import evaluate_answers, evaluate_captions
+
+    reading = {"captioning": evaluate_captions, "vqa": evaluate_answers}[task].read_on_dev(trained)
+    stored.write(trained.model, path, {**trained.about, "reading": asdict(reading)})
 
 
 def _pictures_of_others(arguments):
@@ -131,6 +143,10 @@ def _pictures_of_others(arguments):
     from crossattn_ref.train.progress import Bar
 
     data, recipes = arguments.data, picture_questions.RECIPES
+    if data == "grammar":  # what argparse writes where nothing is said
+        raise ValueError(
+            f"--corpus {arguments.corpus} needs --data, one of {', '.join(recipes)}, which says what it is"
+        )
     if data not in recipes:
         raise ValueError(f"--data must be one of {', '.join(recipes)} for vqa, or left out with --corpus, got {data!r}")
     if arguments.corpus is None or arguments.recipe is not None:

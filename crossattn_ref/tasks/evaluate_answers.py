@@ -19,7 +19,7 @@ from crossattn_ref.data.vqa import KINDS, Questions
 from crossattn_ref.models.images import as_float
 from crossattn_ref.tasks.evaluate_captions import blank
 from crossattn_ref.tasks.trained import Trained
-from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, numbered, scores
+from crossattn_ref.tasks.vqa import AT_ONCE, Numbers, numbered, scores, splits
 
 Whose = Literal["all", "mark", "answer"]
 WHOSE: tuple[Whose, ...] = get_args(Whose)
@@ -89,6 +89,12 @@ def best_reading(weights: Sequence[np.ndarray], asked: Questions, *, among: Sequ
     ]
     readings += [Reading(None, None, whose) for whose in among]
     return max(readings, key=lambda reading: _hits(weights, regions, reading).sum())
+
+
+def read_on_dev(trained: Trained) -> Reading:
+    """Choose the best reading of a model on the development split, as its file is to tell of it."""
+    dev = splits()["dev"]
+    return best_reading(attention(trained, numbered(dev)), dev)
 
 
 @torch.enable_grad()

@@ -13,7 +13,7 @@ from crossattn_ref import interpret
 from crossattn_ref.data import captioning
 from crossattn_ref.data.captioning import Captions, Words
 from crossattn_ref.models.images import as_float
-from crossattn_ref.tasks.captioning import AT_ONCE, captions, numbered, regions
+from crossattn_ref.tasks.captioning import AT_ONCE, captions, numbered, regions, splits
 from crossattn_ref.tasks.trained import Trained
 
 
@@ -79,6 +79,12 @@ def best_reading(weights: Sequence[np.ndarray], drawn: Captions) -> Reading:
     readings = [Reading(layer, head) for layer, w in enumerate(weights) for head in (None, *range(w.shape[1]))]
     readings.append(Reading(None, None))
     return max(readings, key=lambda reading: interpret.pointing_game(chosen(weights, reading), named))
+
+
+def read_on_dev(trained: Trained) -> Reading:
+    """Choose the best reading of a model on the development split, as its file is to tell of it."""
+    dev = splits()["dev"]
+    return best_reading(cross_weights(trained, dev.images, dev.words), dev)
 
 
 def chosen(weights: Sequence[np.ndarray], reading: Reading) -> np.ndarray:

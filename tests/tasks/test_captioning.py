@@ -217,7 +217,10 @@ def test_a_run_that_has_ended_is_found_again_and_another_recipe_is_refused(train
 def test_files_that_hold_no_captioner_are_named(tmp_path):
     tiny = other_task.Recipe(layer=LAYER, stem="patches", n_layers=1, n_parameters=None, n_scenes=5, batch=3)
     other_task.learn(replace(tiny, plan=replace(tiny.plan, n_steps=1)), folder=tmp_path)
-    with pytest.raises(stored.Unreadable, match="holds no captioner: crossattn train captioning"):
+    with pytest.raises(
+        stored.Unreadable,
+        match=r"holds no captioner \(its data are 'questions', not 'scenes'\): crossattn train captioning",
+    ):
         load(tmp_path / "answerer.safetensors")
     with pytest.raises(FileNotFoundError, match=r"captioner\.safetensors does not exist"):
         load(tmp_path)
@@ -286,7 +289,10 @@ def test_the_command_trains_a_captioner_and_says_where_it_lies(tmp_path, capsys,
     shown = capsys.readouterr().out
     assert "2 steps in" in shown
     assert str(tmp_path / "captioner.safetensors") in shown
-    about = load(tmp_path).about
+    found = load(tmp_path)
+    about, dev = found.about, splits()["dev"]
+    weights = evaluate_captions.cross_weights(found, dev.images, dev.words)
+    assert evaluate_captions.Reading(**about["reading"]) == evaluate_captions.best_reading(weights, dev)
     assert (about["recipe"], about["seed"], about["plan"]["n_steps"]) == ("plain", 7, 2)
 
 
@@ -297,7 +303,7 @@ def test_the_command_trains_a_captioner_and_says_where_it_lies(tmp_path, capsys,
             ["--recipe", "glass-box"],
             "must be one of scenes, plain, rivals, unnamed, supervised for captioning, got 'glass-box'",
         ),
-        (["--data", "multi30k"], "--data and --corpus are for translation: captioning learns from scenes"),
+        (["--data", "multi30k"], "--data and --corpus are for translation and vqa: captioning learns from scenes"),
         (["--device", "banana"], "--device banana is not there"),
         (["--steps", "0"], "n_steps must be at least 1"),
     ],
