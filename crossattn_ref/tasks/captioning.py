@@ -121,7 +121,8 @@ def load(path: Path) -> Trained:
         trained.in_folder(path, SHIPPED.name),
         lambda sizes: Captioner(_config(sizes)),
         data="scenes",
-        otherwise="holds no captioner: crossattn train captioning makes one",
+        what="captioner",
+        command="crossattn train captioning",
     )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 ABOUT = """
 The models that come with the course know pictures of 2 to 4 coloured shapes in a grid of 4 x 4, as `crossattn draw`
-draws them, and nothing else. A picture of another size is fitted into a square of 48 x 48 pixels, and a note says so.
+draws them, and nothing else. A picture of another size is fitted into the square that the model reads, 48 x 48 pixels,
+and a note says so.
 """
 CAPTION_EXAMPLES = """
 examples:
@@ -21,6 +22,7 @@ ASK_EXAMPLES = """
 examples:
   crossattn ask scene.png "how many circles are there?"
   crossattn ask --look scene.png "what colour is the thing left of the small square?"
+  crossattn ask --weights runs/easy-vqa-seed0 0.png "what color is the shape?"
 """
 SIDE = 48  # pixels
 
@@ -44,6 +46,8 @@ def drawn(arguments: argparse.Namespace) -> Iterator[str]:
     from crossattn_ref.data import captioning, scenes
     from crossattn_ref.data.pictures import write_picture
 
+    if arguments.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {arguments.seed}")
     rng = np.random.default_rng(arguments.seed)
     scene = scenes.draw_held_out(rng) if arguments.held_out else scenes.draw_scene(rng)
     write_picture(arguments.image, scenes.render([scene], rng)[0])
@@ -56,7 +60,7 @@ def captioned(arguments: argparse.Namespace) -> Iterator[str]:
     from crossattn_ref.tasks.evaluate_captions import Reading, chosen, cross_weights
 
     trained = captioning.load(arguments.weights or captioning.SHIPPED)
-    image = _picture(arguments.image)
+    image = _picture(arguments.image, SIDE)
     (words,) = captioning.captions(trained.model, image)
     yield " ".join(words)
     if arguments.look and words:
@@ -68,17 +72,44 @@ def captioned(arguments: argparse.Namespace) -> Iterator[str]:
 
 def answered(arguments: argparse.Namespace) -> Iterator[str]:
     """Answer a question about a picture, and say which cell it looked at most, if that is wanted."""
-    from crossattn_ref.data.programs import ANSWERS
     from crossattn_ref.tasks import vqa
     from crossattn_ref.tasks.evaluate_answers import Reading, attention, chosen
 
-    trained = vqa.load(arguments.weights or vqa.SHIPPED)
+    trained = _answerer(arguments.weights or vqa.SHIPPED)
     reading = _reading(Reading, trained) if arguments.look else None
-    asked = vqa.as_asked(arguments.question, _picture(arguments.image))
-    yield ANSWERS[int(vqa.scores(trained.model, asked).argmax())]
+    asked, answers = _asked(trained, arguments)
+    yield answers[int(vqa.scores(trained.model, asked).argmax())]
     if reading:
         whole = "what the answer hangs on" if reading.whose == "answer" else "its attention"
         yield f"  <- {place(chosen(attention(trained, asked), reading)[0], whole)}"
+
+
+def _answerer(path):
+    """Read an answerer of either kind, about scenes or about pictures of others."""
+    from crossattn_ref.models import stored
+    from crossattn_ref.tasks import picture_questions, vqa
+    from crossattn_ref.tasks.trained import in_folder
+
+    path = in_folder(path, vqa.SHIPPED.name)
+    if not path.exists() or stored.read(path)[1].get("data") != "pictures of others":
+        return vqa.load(path)
+    trained = picture_questions.load(path)
+    if trained.about["learning"]["vary"] == "boxes":
+        raise ValueError(
+            f"{path} was trained on NLVR, whose three boxes ask reads from no file: use one about scenes or easy-VQA"
+        )
+    return trained
+
+
+def _asked(trained, arguments):
+    """Write what is asked as numbers, and list the answers that the model chooses from."""
+    from crossattn_ref.data.programs import ANSWERS
+    from crossattn_ref.tasks import picture_questions, vqa
+
+    if trained.about["data"] == "questions":
+        return vqa.as_asked(arguments.question, _picture(arguments.image, SIDE)), ANSWERS
+    image = _picture(arguments.image, trained.about["model"]["side"])
+    return picture_questions.as_asked(arguments.question, image, trained.about), trained.about["answers"]
 
 
 def _parser(commands, name, what, examples):
@@ -107,20 +138,23 @@ def _run(name, lines, arguments):
     return 0
 
 
-def _picture(path):
-    """Read a picture -> uint8 (1, 48, 48, 3)."""
+def _picture(path, side):
+    """Read a picture -> uint8 (1, side, side, 3)."""
     from crossattn_ref.data.pictures import read_picture, size_of
 
-    image = read_picture(path, side=SIDE)[None]
-    if (size := size_of(path)) != (SIDE, SIDE):
-        print(f"{path}: fitted from {size[0]} x {size[1]} into {SIDE} x {SIDE} pixels", file=sys.stderr)
+    image = read_picture(path, side=side)[None]
+    if (size := size_of(path)) != (side, side):
+        print(f"{path}: fitted from {size[0]} x {size[1]} into {side} x {side} pixels", file=sys.stderr)
     return image
 
 
 def _reading(make, trained):
     """Take the reading that pointed best on the development split; of a model that tells of none, the mean of all."""
+    if "reading" not in trained.about:
+        print("the file tells of no reading: --look shows the mean of all layers and heads", file=sys.stderr)
+        return make(layer=None, head=None)
     try:
-        return make(**trained.about.get("reading", {"layer": None, "head": None}))
+        return make(**trained.about["reading"])
     except TypeError as error:
         raise ValueError(f"the file tells of a reading of another version ({error}): train the model anew") from error
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossattn_ref.data import picture_corpora
-from crossattn_ref.data.words import Vocabulary, tokens
+from crossattn_ref.data.words import MARKS, Vocabulary, tokens
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.images import STEMS, ImageConfig, as_float
 from crossattn_ref.models.vqa import Answerer, AnswererConfig
-from crossattn_ref.tasks import trained
+from crossattn_ref.tasks import trained, vqa
 from crossattn_ref.tasks.trained import Trained
 from crossattn_ref.tasks.variations import VARIATIONS
 from crossattn_ref.tasks.vqa import SHIPPED, Answering, Batch, Numbers
@@ -135,7 +135,12 @@ def folds(examples: Examples, n: int, *, seed: int = 0) -> Iterator[tuple[Exampl
 
 
 def corpus(data: str, folder: str | Path, *, side: int) -> Corpus:
-    """Read "easy-vqa" or "nlvr" from a folder -> "train", "dev" set apart from that, and "test", as TESTED_ON says."""
+    """Read "easy-vqa" or "nlvr" from a folder -> "train", "dev" set apart from that, and "test", as TESTED_ON says.
+
+    Raises FileNotFoundError for what is missing, such as NLVR's training set where its development set lies alone.
+    """
+    if data == "nlvr":
+        _check_training_set(folder)
     read = READERS[data]
     rest, apart = next(folds(read(folder, "train", side=side), N_FOLDS))
     return numbered(rest, dev=apart, test=read(folder, TESTED_ON[data], side=side))
@@ -186,13 +191,27 @@ def learn(
     return trained.learn(model, task, recipe.plan, seed=seed, path=path, device=device, about=about, show=show)
 
 
-def load(folder: Path) -> Trained:
-    """Read an answerer from the folder of its run; FileNotFoundError, or stored.Unreadable for a file of others."""
+def as_asked(question: str, image: np.ndarray, about: Mapping) -> Numbers:
+    """Write one question about one picture, uint8 (1, S, S, 3), as numbers for the answerer that a file is about.
+
+    Raises ValueError as vqa.as_asked does.
+    """
+    n_answers, longest = len(about["answers"]), about["model"]["longest"]
+    words = Vocabulary(about["words"][len(MARKS) :])
+    return vqa.as_asked(question, 255 - image, words=words, longest=longest, n_answers=n_answers)
+
+
+def load(path: Path) -> Trained:
+    """Read an answerer from its file, or from the folder of its run.
+
+    Raises FileNotFoundError, or stored.Unreadable where the file is damaged or holds something else.
+    """
     return trained.load(
-        Path(folder) / SHIPPED.name,
+        trained.in_folder(path, SHIPPED.name),
         lambda sizes: Answerer(_config(sizes)),
         data="pictures of others",
-        otherwise="was not trained on pictures of others: crossattn train vqa --data does that",
+        what="answerer about pictures of others",
+        command="crossattn train vqa --data NAME",
     )
 
 
@@ -225,6 +244,18 @@ class Asking(Answering):
         images, words = self.vary(as_float(drawn.images[pictures]), drawn.words[questions], about)
         logits = model.answer(model.encode(images)[about], words, drawn.lengths[questions])
         return functional.cross_entropy(logits, drawn.answers[questions], reduction="sum"), len(questions)
+
+
+def _check_training_set(folder):
+    try:
+        picture_corpora.nlvr_file(folder, "train")
+    except FileNotFoundError as error:
+        if not any(Path(folder, name).is_file() for name in ("dev/dev.json", "dev.json")):
+            raise
+        raise FileNotFoundError(
+            f"{folder} holds NLVR's development set and no training set (train.json), which training needs: "
+            f"crossattn bench vqa --part nlvr --corpus {folder} trains on parts of the former"
+        ) from error
 
 
 def _in_words(pairs):

@@ -46,15 +46,20 @@ def learn(
     return Trained(model.eval(), history, about)
 
 
-def load(path: Path, make: Callable[[Mapping], nn.Module], *, data: str, otherwise: str) -> Trained:
+def load(path: Path, make: Callable[[Mapping], nn.Module], *, data: str, what: str, command: str) -> Trained:
     """Read a model from its file; make builds it from what the file says about its sizes.
 
-    data is what the file must say that it was trained on; the error for another one ends with otherwise.
-    Raises FileNotFoundError, or stored.Unreadable where the file is damaged or holds something else.
+    data is what the file must say that it was trained on; what the model is, and the command that makes such a file,
+    are for errors. Raises FileNotFoundError, or stored.Unreadable where the file is damaged or holds something else.
     """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path.absolute()} does not exist: {command} makes such a file, in the folder of its run"
+        )
     weights, about = stored.read(path)
     if about.get("data") != data or "model" not in about:
-        raise stored.Unreadable(f"{path} {otherwise}")
+        found = f"its data are {about.get('data')!r}, not {data!r}"
+        raise stored.Unreadable(f"{path} holds no {what} ({found}): {command} makes one")
     try:
         model = make(about["model"])
     except (KeyError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ M keys of a layer that reads the picture (words and patches, or both where they 
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +26,7 @@ from crossattn_ref.data import vqa
 from crossattn_ref.data.programs import ANSWERS
 from crossattn_ref.data.scenes import N_CELLS, draw_scene, half_named
 from crossattn_ref.data.vqa import ANSWER_NUMBER, VOCABULARY, Questions
-from crossattn_ref.data.words import tokens
+from crossattn_ref.data.words import Vocabulary
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.images import STEMS, ImageConfig, as_float
 from crossattn_ref.models.vqa import Answerer, AnswererConfig, CoReading, CrossReading, JointReading, as_large_as
@@ -154,18 +155,28 @@ def numbered(asked: Questions) -> Numbers:
     return Numbers(*map(torch.from_numpy, (asked.images, asked.image_of, words, lengths, answers, fair, regions)))
 
 
-def as_asked(question: str, image: np.ndarray) -> Numbers:
-    """Write one question, as somebody types it, about one picture (1, 48, 48, 3) as numbers; the answer is unknown.
+def as_asked(
+    question: str,
+    image: np.ndarray,
+    *,
+    words: Vocabulary = VOCABULARY,
+    longest: int = LONGEST,
+    n_answers: int = len(ANSWERS),
+) -> Numbers:
+    """Write one question, as somebody types it, about one picture (1, Y, X, 3) as numbers; the answer is unknown.
 
-    Raises ValueError for a question without words, with more than LONGEST, or with one that was never seen.
+    Of the marks only one for a question counts, at the end. words are those that were learnt, longest is how many of
+    them the longest question had, and n_answers how many answers there are: of scenes, where nothing else is said.
+    Raises ValueError for a question without words, with more than the longest, or with one that was never seen.
     """
-    words = tokens(question)
-    words = words if words[-1] == "?" else (*words, "?")
-    if len(words) > LONGEST:
-        raise ValueError(f"a question may have at most {LONGEST - 1} words, got {len(words) - 1}: ask a shorter one")
-    numbers, lengths = VOCABULARY.encode([words])
-    numbers = np.pad(numbers, ((0, 0), (0, LONGEST - len(words))))
-    none, fair, unknown = np.zeros(1, dtype=np.int64), np.ones((1, len(ANSWERS)), bool), np.zeros((1, 0), bool)
+    said = (*re.sub(r"[^\w'-]", " ", question).lower().split(), "?")
+    if len(said) == 1:
+        raise ValueError(f'QUESTION must hold at least one word, got {question!r}: ask "is there a circle?"')
+    if len(said) > longest:
+        raise ValueError(f"QUESTION may have at most {longest - 1} words, got {len(said) - 1}: ask a shorter one")
+    numbers, lengths = words.encode([said])
+    numbers = np.pad(numbers, ((0, 0), (0, longest - len(said))))
+    none, fair, unknown = np.zeros(1, dtype=np.int64), np.ones((1, n_answers), bool), np.zeros((1, 0), bool)
     return Numbers(*map(torch.from_numpy, (image, none, numbers, lengths, none, fair, unknown)))
 
 
@@ -214,7 +225,8 @@ def load(path: Path) -> Trained:
         trained.in_folder(path, SHIPPED.name),
         lambda sizes: Answerer(_config(sizes)),
         data="questions",
-        otherwise="holds no answerer: crossattn train vqa makes one",
+        what="answerer about scenes",
+        command="crossattn train vqa",
     )
 
 

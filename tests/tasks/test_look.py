@@ -1,6 +1,7 @@
 """Drawing, captioning and asking from a shell: what is printed, where it looks, and everything that can be wrong."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +69,9 @@ def test_an_answer_is_one_of_those_there_are_and_says_where_the_question_looks(s
     path, _ = scene
     question = "How many circles are there"
     assert main(["ask", str(path), question, "--look", "--weights", str(runs["ask"])]) == 0
-    answer, place = capsys.readouterr().out.splitlines()
+    told = capsys.readouterr()
+    answer, place = told.out.splitlines()
+    assert told.err == "the file tells of no reading: --look shows the mean of all layers and heads\n"
     model = vqa.load(runs["ask"]).model
     asked = vqa.as_asked(question, np.asarray(Image.open(path))[None].copy())
     assert answer == ANSWERS[int(vqa.scores(model, asked).argmax())]
@@ -90,16 +93,19 @@ def test_what_can_not_be_done_is_said_in_a_line(scene, runs, tmp_path, capsys):
     (tmp_path / "cut.safetensors").write_bytes((runs["ask"] / "answerer.safetensors").read_bytes()[:500])
     ask = ["--weights", str(runs["ask"])]
     for arguments, message in (
-        (["ask", str(path), " ? ", *ask], "at least one word"),
-        (["ask", str(path), "", *ask], "at least one word"),
+        (["ask", str(path), " ? ", *ask], "QUESTION must hold at least one word"),
+        (["ask", str(path), "", *ask], "QUESTION must hold at least one word, got '': ask \"is there a circle?\""),
+        (["ask", str(path), "<begin> is there a circle?", *ask], "'begin' was never seen in training"),
         (["ask", str(path), "where is the banana?", *ask], "'where' was never seen in training"),
         (["ask", str(path), "is there a circle?", "--weights", str(runs["caption"])], "does not exist"),
         (["ask", str(path), "is there a circle?", "--weights", str(tmp_path / "cut.safetensors")], "is damaged"),
         (["caption", str(path), "--weights", str(runs["ask"] / "answerer.safetensors")], "holds no captioner"),
         (["caption", str(tmp_path / "none.png")], "must name a picture file"),
         (["caption", str(tmp_path / "cut.png")], "is not a picture that can be read"),
-        (["draw", str(tmp_path / "scene.banana")], "unknown file extension"),
-        (["draw", str(tmp_path / "nowhere" / "scene.png")], "No such file or directory"),
+        (["caption", str(path), "--weights", "nope"], f"{Path.cwd() / 'nope'} does not exist: crossattn train caption"),
+        (["draw", str(tmp_path / "scene.banana")], "ends in .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff"),
+        (["draw", str(tmp_path / "nowhere" / "scene.png")], "nowhere is no folder that is there: make it first"),
+        (["draw", str(path), "--seed", "-1"], "--seed must be at least 0, got -1"),
     ):
         if arguments[0] == "caption" and len(arguments) == 2:
             arguments += ["--weights", str(runs["caption"])]
@@ -131,7 +137,9 @@ def test_a_look_says_what_it_is_a_share_of(reading, told, runs, tmp_path, capsys
     trained = vqa.load(runs["ask"])
     stored.write(trained.model, tmp_path / "answerer.safetensors", {**trained.about, "reading": reading})
     assert main(["ask", str(path), "is there a circle?", "--look", "--weights", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.strip().endswith(told)
+    shown = capsys.readouterr()
+    assert shown.out.strip().endswith(told)
+    assert not shown.err
 
 
 @pytest.mark.parametrize(

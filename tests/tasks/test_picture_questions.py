@@ -249,16 +249,51 @@ def test_a_folder_holds_all_that_answers_need(trained, asked, tmp_path):
     assert torch.equal(vqa.scores(again.model, numbers), vqa.scores(model.model, numbers))
     assert tuple(again.about["words"]) == asked.words.words
     assert again.about["answers"] == list(asked.answers)
-    with pytest.raises(stored.Unreadable, match="holds no answerer"):
+    with pytest.raises(stored.Unreadable, match=r"holds no answerer about scenes .its data are 'pictures of others'"):
         vqa.load(run)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="does not exist: crossattn train vqa --data NAME makes"):
         load(tmp_path)
     stored.write(model.model, tmp_path / "answerer.safetensors", {"data": "questions"})
-    with pytest.raises(stored.Unreadable, match="was not trained on pictures of others"):
+    with pytest.raises(stored.Unreadable, match="holds no answerer about pictures of others"):
         load(tmp_path)
 
 
-# The command
+# The commands
+
+
+def test_what_was_trained_on_others_is_asked_from_a_shell(trained, folder, capsys):
+    model, run = trained
+    right = 0
+    for picture in sorted((folder / "test" / "images").iterdir()):
+        arguments = ["ask", str(picture), "What color is the shape!", "--weights", str(run)]
+        assert main(arguments) == 0
+        told = capsys.readouterr()
+        assert "fitted from 64 x 64 into 16 x 16 pixels" in told.err
+        colour = Image.open(picture).getpixel((5, 5))
+        right += COLOURS[told.out.strip()] == colour if told.out.strip() in COLOURS else 0
+    asked = easy_vqa(folder, "test", side=16)
+    numbers = numbered(easy_vqa(folder, "train", side=16), test=asked).splits["test"]
+    found = vqa.scores(model.model, numbers).argmax(dim=-1)
+    wanted = [said[0] == "what" for said in asked.questions]
+    assert right == sum((found == numbers.answers)[wanted].tolist())
+
+
+def test_of_an_answerer_of_others_a_wrong_question_and_other_pictures_are_told(trained, folder, tmp_path, capsys):
+    model, run = trained
+    picture = str(folder / "test" / "images" / "0.png")
+    boxes = {**model.about, "learning": {**model.about["learning"], "vary": "boxes"}}
+    stored.write(model.model, tmp_path / "answerer.safetensors", boxes)
+    for question, weights, message in (
+        (
+            "what is <unknown>?",
+            run,
+            "'unknown' was never seen in training; known are 10: a, blue, color, green, is, red, shape,",
+        ),
+        ("is " * 9, run, "may have at most"),
+        ("what color is the shape?", tmp_path, "was trained on NLVR, whose three boxes ask reads from no file"),
+    ):
+        assert main(["ask", picture, question, "--weights", str(weights)]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_command_trains_on_a_corpus_and_says_where_the_answerer_lies(folder, tmp_path, capsys, monkeypatch):
@@ -285,10 +320,14 @@ def test_the_command_trains_on_a_corpus_and_says_where_the_answerer_lies(folder,
     [
         (["--data", "easy-vqa"], "--data easy-vqa needs --corpus FOLDER, where you have unpacked it"),
         (["--data", "nlvr", "--corpus", "nowhere"], "train.json is not there: name the folder"),
+        (
+            ["--data", "nlvr", "--corpus", str(REAL / "nlvr")],
+            "no training set (train.json), which training needs: cross",
+        ),
         (["--data", "easy-vqa", "--corpus", "nowhere"], "questions.json is not there: name the folder"),
         (["--data", "easy-vqa", "--corpus", ".", "--recipe", "cross"], "and takes no --recipe"),
         (["--data", "multi30k", "--corpus", "."], "--data must be one of easy-vqa, nlvr for vqa, or left out"),
-        (["--corpus", "."], "or left out with --corpus, got 'grammar'"),
+        (["--corpus", "."], "--corpus . needs --data, one of easy-vqa, nlvr, which says"),
     ],
 )
 def test_the_command_says_in_one_line_what_it_needs(arguments, message, capsys):

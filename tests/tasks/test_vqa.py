@@ -1,6 +1,7 @@
 """Question answering put together: numbers and losses by hand, corpora, a model that learns in seconds, its folder."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,7 @@ from crossattn_ref.tasks.vqa import (
     new_answerer,
     numbered,
     scores,
+    splits,
 )
 from tests.data.seer import answer as answered
 from tests.data.seer import see
@@ -85,8 +87,16 @@ def test_somebody_may_ask_with_capitals_and_without_a_question_mark():
     numbers = as_asked(" What COLOUR is the circle", image)
     assert VOCABULARY.decode(numbers.words[0].tolist()) == COLOUR.words
     assert numbers.lengths.tolist() == [6]
-    with pytest.raises(ValueError, match="at least one word, got '\\?'"):
-        as_asked(" ? ", image)
+    for typed in ("what colour is the circle!", "What, colour: is the circle ?!", "<what> colour is... the (circle)"):
+        assert torch.equal(as_asked(typed, image).words, numbers.words)
+    for empty in ("", " ? ", "?!"):
+        with pytest.raises(
+            ValueError, match=rf"QUESTION must hold at least one word, got '{re.escape(empty)}': ask \""
+        ):
+            as_asked(empty, image)
+    for mark in ("pad", "begin", "end"):
+        with pytest.raises(ValueError, match=f"'{mark}' was never seen"):
+            as_asked(f"<{mark}> is there a circle?", image)
     with pytest.raises(ValueError, match="'banana' was never seen"):
         as_asked("is there a banana?", image)
     with pytest.raises(ValueError, match="at most 15 words, got 16"):
@@ -241,10 +251,13 @@ def test_a_folder_holds_all_that_answers_need(trained):
     assert again.about == json.loads(json.dumps(dict(model.about)))
     assert again.about["learning"]["n_scenes"] == 31
     assert again.about["dev"]["accuracy"] == model.history.rows[-1]["accuracy"]
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.safetensors does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"/nowhere\.safetensors does not exist: crossattn train vqa makes"):
         load(folder / "nowhere.safetensors")
     stored.write(model.model, folder / "other.safetensors", {"data": "scenes"})
-    with pytest.raises(stored.Unreadable, match="holds no answerer: crossattn train vqa makes one"):
+    with pytest.raises(
+        stored.Unreadable,
+        match=r"no answerer about scenes \(its data are 'scenes', not 'questions'\): crossattn train vqa makes one",
+    ):
         load(folder / "other.safetensors")
     sizes = again.about["model"]
     without = {name: size for name, size in sizes.items() if name != "pooling"}
@@ -352,7 +365,10 @@ def test_the_command_trains_an_answerer_and_says_where_it_lies(tmp_path, capsys,
     arguments = ["train", "vqa", "--recipe", "concatenation", "--steps", "1", "--folder", str(tmp_path)]
     assert main(arguments) == 0
     assert str(tmp_path / "answerer.safetensors") in capsys.readouterr().out
-    assert load(tmp_path).about["model"]["fusion"] == "concatenation"
+    found = load(tmp_path)
+    assert found.about["model"]["fusion"] == "concatenation"
+    weights = evaluate_answers.attention(found, numbered(splits()["dev"]))
+    assert Reading(**found.about["reading"]) == evaluate_answers.best_reading(weights, splits()["dev"])
 
 
 def test_the_command_names_the_recipes_that_there_are(capsys):
