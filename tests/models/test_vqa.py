@@ -1,7 +1,8 @@
-"""The answerer and its fusions: padding, own pictures, weights, equal sizes, errors."""
+"""The answerer and its fusions: padding, own pictures, who reads whom, weights, equal sizes, errors."""
 
 import pytest
 import torch
+from torch.nn import functional
 
 from crossattn_ref.models.blocks import LayerConfig
 from crossattn_ref.models.images import ImageConfig
@@ -65,6 +66,123 @@ def test_every_real_word_and_the_own_picture_count(fusion, pooling):
     moved = (model(other, words, LENGTHS) - scores).abs().amax(dim=1)
     assert moved[0] > 1e-6
     assert moved[1] < 1e-6
+
+
+# Who reads whom: the fusions again, by torch alone, as their papers tell
+
+
+def read(attention, x, memory, seen):
+    """Let x (B, N, D) read what is seen (B, M) of a memory (B, M, D), with the projections of an attention layer."""
+    q, k, v = (
+        functional.linear(source, projection.weight, projection.bias).unflatten(-1, (2, -1)).transpose(1, 2)
+        for source, projection in ((x, attention.q_proj), (memory, attention.k_proj), (memory, attention.v_proj))
+    )
+    found = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
+    return functional.linear(found.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias)
+
+
+def normed(around, x):
+    return functional.layer_norm(x, (26,), around.layer_norm.weight, around.layer_norm.bias)
+
+
+def reads_itself(layer, x, seen):
+    entering = normed(layer.around_self_attention, x)
+    return x + read(layer.self_attention, entering, entering, seen)
+
+
+def reads_another(layer, x, memory, seen):
+    return x + read(layer.cross_attention, normed(layer.around_cross_attention, x), memory, seen)
+
+
+def thinks(layer, x):
+    inner, outer = layer.feed_forward.inner, layer.feed_forward.outer
+    return x + functional.linear(
+        functional.linear(normed(layer.around_feed_forward, x), inner.weight, inner.bias).relu(),
+        outer.weight,
+        outer.bias,
+    )
+
+
+def by_hand(fusion, words, real, patches):
+    every = torch.ones(patches.shape[:2], dtype=torch.bool)
+    if isinstance(fusion, JointReading):  # UNITER: one sequence, whose patches are marked, and a plain transformer
+        x, seen = torch.cat([words, patches + fusion.is_patch], dim=1), torch.cat([real, every], dim=1)
+        for layer in fusion.layers:
+            x = thinks(layer, reads_itself(layer, x, seen))
+        return x[:, :N]
+    if isinstance(fusion, CrossReading):  # words alone change
+        for layer in fusion.layers:
+            words = thinks(layer, reads_another(layer, reads_itself(layer, words, real), patches, every))
+        return words
+    for of_words, of_patches in zip(fusion.of_words, fusion.of_patches, strict=True):  # ViLBERT: each the other's keys
+        words_before, patches_before = words, patches
+        words = reads_another(of_words, reads_itself(of_words, words, real), patches_before, every)
+        patches = reads_another(of_patches, reads_itself(of_patches, patches, every), words_before, real)
+        words, patches = thinks(of_words, words), thinks(of_patches, patches)
+    return words
+
+
+def to_be_fused():
+    generator = torch.Generator().manual_seed(2)
+    words, patches = (torch.randn(B, n, 26, generator=generator) for n in (N, 9))
+    return words, torch.arange(N) < LENGTHS[:, None], patches
+
+
+@FUSIONS
+def test_a_fusion_is_what_its_paper_tells_worked_out_by_torch_alone(fusion):
+    torch.manual_seed(0)
+    made_of_it = fusion(LAYER, 3).double()
+    for parameter in made_of_it.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    words, real, patches = to_be_fused()
+    given = words.double(), real, patches.double()
+    torch.testing.assert_close(made_of_it(*given), by_hand(made_of_it, *given), rtol=1e-9, atol=1e-9)
+
+
+def entering(layer, fusion, given):
+    """Run a fusion -> what one of its layers is given."""
+    seen = []
+    hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args))
+    fusion(*given)
+    hook.remove()
+    return seen[0]
+
+
+@FUSIONS
+def test_patches_have_read_every_real_word_before_layer_2_unless_words_alone_read(fusion):
+    torch.manual_seed(0)
+    made_of_it = fusion(LAYER, 2)
+    words, real, patches = to_be_fused()
+
+    def patches_of_layer_2(words):
+        if fusion is CrossReading:
+            return entering(made_of_it.layers[1], made_of_it, (words, real, patches))[1]
+        second = made_of_it.of_patches[1] if fusion is CoReading else made_of_it.layers[1]
+        return entering(second, made_of_it, (words, real, patches))[0][:, -9:]
+
+    before = patches_of_layer_2(words)
+    for sample, place in [(0, 0), (0, N - 1), (1, 3), (1, 4)]:
+        other = words.clone()
+        other[sample, place] += torch.linspace(-1, 1, 26)
+        moved = (patches_of_layer_2(other) - before).abs().amax(dim=2)
+        is_read = fusion is not CrossReading and bool(real[sample, place])
+        assert (moved[sample] > 1e-5).all() if is_read else not moved.any()
+        assert not moved[1 - sample].any()
+
+
+def test_in_a_layer_of_co_attention_each_side_reads_what_the_other_was_before_it():
+    torch.manual_seed(0)
+    made_of_it, given = CoReading(LAYER, 2), to_be_fused()
+    words, _, patches = given
+    for layer, own, others in ((made_of_it.of_words[0], words, patches), (made_of_it.of_patches[0], patches, words)):
+        x, memory, *_ = entering(layer, made_of_it, given)
+        assert torch.equal(x, own)
+        assert torch.equal(memory, others)
+    of_words, of_patches = (
+        entering(side[1], made_of_it, given) for side in (made_of_it.of_words, made_of_it.of_patches)
+    )
+    assert torch.equal(of_words[1], of_patches[0])
+    assert torch.equal(of_patches[1], of_words[0])
 
 
 @pytest.mark.parametrize(
