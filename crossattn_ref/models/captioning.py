@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from crossattn_ref.attention.inputs import Lengths
 from crossattn_ref.attention.watched import watched
 from crossattn_ref.models.blocks import DecoderLayer, LayerConfig, LearnedPositions
-from crossattn_ref.models.images import ImageConfig, ImageEncoder
+from crossattn_ref.models.images import ImageConfig, ImageEncoder, Projected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Captioner(nn.Module):
     Source: Xu et al., Show, Attend and Tell (2015), with the decoder of Vaswani et al. (2017).
     """
 
-    def __init__(self, config: CaptionerConfig):
+    def __init__(self, config: CaptionerConfig, encoder: nn.Module | None = None):
         super().__init__()
         width = config.layer.d_model
-        self.image = ImageEncoder(config.image)
+        self.image = ImageEncoder(config.image) if encoder is None else Projected(encoder, width)
         self.words = nn.Embedding(config.n_words, width)
         nn.init.normal_(self.words.weight, std=width**-0.5)  # no larger than positions, or the order would be drowned
         self.positions = LearnedPositions(config.longest, width)

@@ -6,7 +6,6 @@ R and K rows and columns of patches, N = R K patches, D model width.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
@@ -136,34 +135,24 @@ def _in_order(n, direction):
     return torch.linspace(-1, 1, n, device=direction.device)[:, None] * direction
 
 
-class PretrainedEncoder(nn.Module):
-    """An image encoder of the transformers library, read from a local folder, its weights frozen.
+class Projected(nn.Module):
+    """Read the memories of another encoder at the model's width: one linear map, learnt with the model.
 
-    Raises FileNotFoundError for a folder that is not there, and ValueError where the model gives no last_hidden_state.
-    Nothing is ever downloaded.
+    encoder turns pictures (B, C, Y, X) into memories (B, N, Dm), and says by d_memory how wide Dm they are.
+    Raises ValueError for an encoder that does not say so.
+    Source: Liu et al., Visual Instruction Tuning (2023), section 4.1, equation 1.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, encoder: nn.Module, d_model: int):
         super().__init__()
-        from transformers import AutoModel
+        width = getattr(encoder, "d_memory", None)
+        if not isinstance(width, int):
+            raise ValueError(f"encoder must say by d_memory how wide its memories are, got {type(encoder).__name__}")
+        self.encoder, self.project = encoder, nn.Linear(width, d_model)
 
-        if not Path(folder, "config.json").is_file():
-            raise FileNotFoundError(f"folder must hold config.json and the weights of a transformers model: {folder}")
-        model = AutoModel.from_pretrained(folder, local_files_only=True)
-        self.model = getattr(model, "vision_model", model).eval().requires_grad_(False)
-        config = getattr(model.config, "vision_config", model.config)
-        self.d_memory, self.side = config.hidden_size, config.image_size
-
-    def forward(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N Dm"]:
-        """Encode pictures in [0, 1], scaled to the model's size; the row of [CLS], where it has one, comes first."""
-        images = nn.functional.interpolate(images, size=(self.side, self.side), mode="bilinear", antialias=True)
-        return self.model(pixel_values=2 * images - 1).last_hidden_state
-
-    def train(self, mode: bool = True) -> "PretrainedEncoder":
-        """Keep the model in evaluation mode: what is frozen drops nothing."""
-        super().train(mode)
-        self.model.eval()
-        return self
+    def forward(self, images: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B N D"]:
+        """Encode pictures, and project every row."""
+        return self.project(self.encoder(images))
 
 
 def as_float(images: UInt8[Tensor, "B Y X C"]) -> Float[Tensor, "B C Y X"]:

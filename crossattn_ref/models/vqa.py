@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from crossattn_ref.attention.multihead import MultiHeadAttention
 from crossattn_ref.attention.watched import watched
 from crossattn_ref.models.blocks import DecoderLayer, EncoderLayer, LayerConfig, LearnedPositions
-from crossattn_ref.models.images import ImageConfig, ImageEncoder
+from crossattn_ref.models.images import ImageConfig, ImageEncoder, Projected
 
 Words, Patches, Real = Float[Tensor, "B Nq D"], Float[Tensor, "B Nk D"], Bool[Tensor, "B Nq"]
 
@@ -129,10 +129,10 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"max": largest, "mean
 class Answerer(nn.Module):
     """Answer a question about a picture, out of a list of answers."""
 
-    def __init__(self, config: AnswererConfig):
+    def __init__(self, config: AnswererConfig, encoder: nn.Module | None = None):
         super().__init__()
         width = config.layer.d_model
-        self.image = ImageEncoder(config.image)
+        self.image = ImageEncoder(config.image) if encoder is None else Projected(encoder, width)
         self.words = nn.Embedding(config.n_words, width)
         self.positions = LearnedPositions(config.longest, width)
         for vectors in (self.words.weight, self.positions.vectors):

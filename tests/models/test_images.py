@@ -1,8 +1,9 @@
-"""Pictures as memories: patches by hand and against torch's unfold, stems, positions, the encoder, a stored encoder."""
+"""Pictures as memories: patches by hand and against torch's unfold, stems, positions, the encoder, a projection."""
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from crossattn_ref.models.blocks import LayerConfig
@@ -11,7 +12,7 @@ from crossattn_ref.models.images import (
     ImageConfig,
     ImageEncoder,
     PatchStem,
-    PretrainedEncoder,
+    Projected,
     as_float,
     patchify,
 )
@@ -120,34 +121,21 @@ def test_stored_pictures_become_floats_from_0_to_1_with_channels_first(shapes_un
         as_float(stored[0])
 
 
-@pytest.fixture
-def stored_encoder(tmp_path):
-    """A folder with a vision transformer of random weights, as from_pretrained reads it."""
-    transformers = pytest.importorskip("transformers", reason="pip install crossattn-ref[parity]")
-    config = transformers.ViTConfig(
-        hidden_size=22, num_hidden_layers=1, num_attention_heads=2, intermediate_size=17, image_size=24, patch_size=8
-    )
-    model = transformers.ViTModel(config, add_pooling_layer=False).eval()
-    model.save_pretrained(tmp_path)
-    return tmp_path, model
+class Flat(nn.Module):
+    """Another encoder: every pixel is a row, as wide as there are channels."""
+
+    d_memory = C
+
+    def forward(self, images):
+        return images.flatten(2).mT
 
 
-def test_a_stored_encoder_is_read_from_a_folder_and_stays_frozen(stored_encoder):
-    folder, model = stored_encoder
-    encoder = PretrainedEncoder(folder).train()
-    images = torch.rand(B, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-    memory = encoder(images)
-    assert memory.shape == (B, 1 + 9, encoder.d_memory)
-    torch.testing.assert_close(memory, model(pixel_values=2 * images - 1).last_hidden_state)
-    assert not [p for p in encoder.parameters() if p.requires_grad]
-    assert not encoder.model.training
+def test_memories_of_another_encoder_are_projected_row_by_row():
+    projected, images = Projected(Flat(), D), drawn(B, C, R, K)
+    expected = torch.einsum("bcyx,dc->byxd", images, projected.project.weight).flatten(1, 2) + projected.project.bias
+    torch.testing.assert_close(projected(images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_stored_encoder_takes_pictures_of_any_size(stored_encoder):
-    assert PretrainedEncoder(stored_encoder[0])(torch.rand(B, 3, 48, 48)).shape == (B, 10, 22)
-
-
-def test_a_folder_without_a_model_is_refused_and_nothing_is_fetched(tmp_path):
-    pytest.importorskip("transformers", reason="pip install crossattn-ref[parity]")
-    with pytest.raises(FileNotFoundError, match=r"must hold config\.json"):
-        PretrainedEncoder(tmp_path / "nowhere")
+def test_an_encoder_that_does_not_say_how_wide_its_memories_are_is_refused():
+    with pytest.raises(ValueError, match="encoder must say by d_memory how wide its memories are, got Identity"):
+        Projected(nn.Identity(), D)
