@@ -34,6 +34,8 @@ class CaptionerConfig:
 class Captioner(nn.Module):
     """Write what is in a picture, word by word: the decoder of a translator, and another memory.
 
+    An encoder that is given stands in the place of the one that config.image describes, as for images.Projected.
+
     Source: Xu et al., Show, Attend and Tell (2015), with the decoder of Vaswani et al. (2017).
     """
 

@@ -127,7 +127,10 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"max": largest, "mean
 
 
 class Answerer(nn.Module):
-    """Answer a question about a picture, out of a list of answers."""
+    """Answer a question about a picture, out of a list of answers.
+
+    An encoder that is given stands in the place of the one that config.image describes, as for images.Projected.
+    """
 
     def __init__(self, config: AnswererConfig, encoder: nn.Module | None = None):
         super().__init__()
