@@ -96,11 +96,8 @@ def reads_another(layer, x, memory, seen):
 
 def thinks(layer, x):
     inner, outer = layer.feed_forward.inner, layer.feed_forward.outer
-    return x + functional.linear(
-        functional.linear(normed(layer.around_feed_forward, x), inner.weight, inner.bias).relu(),
-        outer.weight,
-        outer.bias,
-    )
+    thought = functional.linear(normed(layer.around_feed_forward, x), inner.weight, inner.bias).relu()
+    return x + functional.linear(thought, outer.weight, outer.bias)
 
 
 def by_hand(fusion, words, real, patches):
