@@ -1,15 +1,18 @@
 """Someone who looks at a picture and answers questions, and has never seen how either is made.
 
-Colours are told by hue, shapes by how much of their bounding box is covered, sizes by the height of the box; a question
-is read as English. Nothing of crossattn_ref is used.
+Colours are told by hue, sizes by height, shapes by laying them over what is there; a question is read as English. What
+comes near no colour, or near no shape, has none: "". Nothing of crossattn_ref is used.
 """
 
 import colorsys
 import re
+from functools import cache
 
 import numpy as np
 
 HUES = {"red": 0, "yellow": 52, "green": 130, "cyan": 188, "blue": 229, "purple": 286}  # degrees
+NEAR, COLOURFUL = 6, 0.45  # degrees from the hue of a name, and the least saturation of what has one
+ALIKE = 0.08  # of its bounding box: what a thing may differ by from a shape
 WORDS = {"circle", "square", "triangle", "small", "large", *HUES}
 
 
@@ -34,19 +37,61 @@ def _look_closely(cell, background):
     covered = np.clip((cell - background) @ along / (along @ along), 0, 1.0)
     covered[covered < 0.12] = 0
     height = 2 * np.abs(np.arange(12) - 5.5)[covered.max(axis=1) > 0.3].max() + 1
-    hue = 360 * colorsys.rgb_to_hsv(*(heart / 255))[0]
-    colour = min(HUES, key=lambda name: abs((hue - HUES[name] + 180) % 360 - 180))
     size = "large" if height > 8 else "small"
-    filled = covered.sum() / (100 if size == "large" else 36)
-    shape = min({"triangle": 0.5, "circle": np.pi / 4, "square": 1.0}.items(), key=lambda item: abs(filled - item[1]))[
-        0
-    ]
-    return {"colour": colour, "shape": shape, "size": size}
+    return {"colour": _colour(heart), "shape": _shape(covered, size), "size": size}
+
+
+def hue_of(colour):
+    """Tell the hue of a colour of 0 to 255, in degrees."""
+    return 360 * colorsys.rgb_to_hsv(*(np.asarray(colour) / 255))[0]
+
+
+def apart(hue, name):
+    """Tell how many degrees of hue lie between a hue and a name's."""
+    return abs((hue - HUES[name] + 180) % 360 - 180)
+
+
+def _colour(heart):
+    if colorsys.rgb_to_hsv(*(heart / 255))[1] < COLOURFUL:
+        return ""
+    nearest = min(HUES, key=lambda name: apart(hue_of(heart), name))
+    return nearest if apart(hue_of(heart), nearest) < NEAR else ""
+
+
+def _shape(covered, size):
+    off = {name: np.abs(whole - covered).mean() * 144 / _box(size) ** 2 for name, whole in _whole(size).items()}
+    nearest = min(off, key=off.get)
+    return nearest if off[nearest] < ALIKE else ""
+
+
+def _box(size):
+    return 10 if size == "large" else 6
+
+
+@cache
+def _whole(size):
+    """Say which part of each of 12 x 12 pixels a shape of a size covers."""
+    edge = _box(size) / 2
+    x = (np.arange(12 * 10) + 0.5) / 10 - 6
+    y = x[:, None]
+    inside = {
+        "triangle": (np.abs(x) < (y + edge) / 2) & (y < edge),
+        "circle": x**2 + y**2 < edge**2,
+        "square": np.maximum(np.abs(x), np.abs(y)) < edge,
+    }
+    return {name: fine.reshape(12, 10, 12, 10).mean(axis=(1, 3)) for name, fine in inside.items()}
 
 
 def caption(things):
-    said = [f"a {t['size']} {t['colour']} {t['shape']}" for t in sorted(things, key=lambda t: (t["column"], t["row"]))]
+    ordered = sorted(things, key=lambda t: (t["column"], t["row"]))
+    said = [" ".join(word for word in ("a", t["size"], t["colour"], t["shape"]) if word) for t in ordered]
     return " , ".join(said[:-1]) + " and " + said[-1]
+
+
+def holds_whole_speckle(scene, things):
+    """Tell whether a speckle of a scene looks like a square: of the small ones one in 36 has all its dots."""
+    speckles = {thing.cell for thing in scene if thing.speckle is not None}
+    return any(t["shape"] == "square" and 4 * t["row"] + t["column"] in speckles for t in things)
 
 
 def _meant(phrase, things):

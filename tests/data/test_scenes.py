@@ -7,7 +7,7 @@ import pytest
 
 from crossattn_ref.data import scenes
 from crossattn_ref.data.scenes import COMBINATIONS, HELD_OUT, SEEN, SIZES, Object, draw_held_out, draw_scene, render
-from tests.data.seer import see
+from tests.data.seer import HUES, apart, holds_whole_speckle, hue_of, see
 
 
 @pytest.fixture
@@ -112,6 +112,43 @@ def test_half_named_objects_have_a_colour_between_the_named_ones_or_no_shape(rng
                 assert (cell[covered] == scenes.COLOURS[thing.colour]).all()
                 assert covered.any(0).sum() <= 2 * {"small": 3, "large": 5}[thing.size]
     assert kinds == {"paint", "speckle"}
+
+
+def test_tints_lie_midway_between_named_hues_and_keep_away_from_the_held_out_colour_of_their_shape(rng):
+    """Within 9 degrees of midway, and 2 more because hues and colours are written in whole numbers."""
+    scenes_drawn = (scenes.half_named(rng, draw_scene(rng), share=1.0) for _ in range(600))
+    tints = [thing for scene in scenes_drawn for thing in scene if thing.paint and len(set(thing.paint)) > 1]
+    ring = sorted(HUES.values())
+    midway = [(one + other) / 2 for one, other in itertools.pairwise([*ring, 360 + ring[0]])]
+    assert all(min(abs(hue_of(tint.paint) - middle) for middle in midway) <= 11 for tint in tints)
+    for colour, shape in HELD_OUT:
+        nearest = min(apart(hue_of(tint.paint), colour) for tint in tints if tint.shape == shape)
+        half = min(apart(HUES[other], colour) for other in HUES if other != colour) / 2
+        assert half - 11 <= nearest < half, (colour, shape)
+
+
+def test_a_speckle_is_no_shape_unless_a_small_one_happens_to_have_all_its_dots():
+    """Two of its nine are always there and each other one with chance 0.6: one in 36 is a square, and not called so."""
+    for size, expected in (("small", 0.6**7), ("large", 0.6**23)):
+        speckles = render([(Object("red", "circle", size, 1, 1, speckle=number),) for number in range(3000)])
+        alike = {
+            shape: (speckles == render([(Object("red", shape, size, 1, 1),)])).all(axis=(1, 2, 3)).mean()
+            for shape in scenes.SHAPES
+        }
+        assert alike == {"circle": 0, "triangle": 0, "square": pytest.approx(expected, abs=0.01)}
+
+
+def test_one_who_reads_the_pixels_sees_that_unnamed_colours_and_speckles_have_no_name(rng):
+    drawn = [scenes.half_named(rng, draw_scene(rng), share=0.6) for _ in range(150)]
+    images, whole = render(drawn, rng), 0
+    for scene, image in zip(drawn, images, strict=True):
+        things = see(image)
+        if holds_whole_speckle(scene, things):
+            whole += 1
+        else:
+            assert seen(image) == plainly(scenes.as_named(scene))
+            assert not {(t["colour"], t["shape"]) for t in things} & set(HELD_OUT)
+    assert whole < 0.05 * len(drawn)
 
 
 def test_half_named_scenes_never_hold_a_held_out_pair_and_a_share_of_none_changes_nothing(rng):

@@ -30,7 +30,7 @@ from crossattn_ref.tasks.captioning import (
 )
 from crossattn_ref.tasks.evaluate_captions import Reading
 from tests.data.seer import caption as said
-from tests.data.seer import see
+from tests.data.seer import holds_whole_speckle, see
 
 LAYER = {"d_model": 24, "n_heads": 2, "d_ff": 24, "dropout": 0.0}
 PLAN = replace(RECIPES["scenes"].plan, n_steps=4, n_warmup=2, validate_every=2, peak_rate=1e-2)
@@ -38,6 +38,9 @@ QUICK = Recipe(layer=LAYER, stem="patches", n_layers=1, plan=PLAN, batch=13, n_s
 RED, BLUE, CIRCLE, TRIANGLE, SMALL, LARGE, A, AND = map(
     VOCABULARY.number, ("red", "blue", "circle", "triangle", "small", "large", "a", "and")
 )
+
+
+AS_TRAINED = pytest.mark.parametrize("unnamed", [0.0, RECIPES["scenes"].unnamed], ids=["all named", "as trained"])
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +84,9 @@ def test_the_right_word_is_always_among_its_rivals_in_training_also_where_things
         assert not fair.all()
 
 
-def test_in_training_the_pairs_that_are_held_out_are_all_that_is_never_together():
-    task = Captioning(replace(QUICK, n_scenes=700), splits()["dev"])
+@AS_TRAINED
+def test_in_training_the_pairs_that_are_held_out_are_all_that_is_never_together(unnamed):
+    task = Captioning(replace(QUICK, n_scenes=700, unnamed=unnamed), splits()["dev"])
     pairs = {(VOCABULARY.words[i], VOCABULARY.words[j]) for i, j in task.never_together.nonzero().tolist()}
     assert pairs == {*HELD_OUT, *((shape, colour) for colour, shape in HELD_OUT)}
 
@@ -118,12 +122,20 @@ def test_every_epoch_is_drawn_anew_and_comes_back_the_same(kept):
     assert not (first[0][0] == Captioning(QUICK, kept["dev"], seed=4).epoch(0)[0][0]).all()
 
 
-def test_one_who_reads_the_pixels_finds_the_captions_of_training_right_and_no_held_out_pair(kept):
-    for images, words, _ in Captioning(QUICK, kept["dev"]).epoch(2):
+@AS_TRAINED
+def test_one_who_reads_the_pixels_finds_the_captions_of_training_right_and_no_held_out_pair(kept, unnamed):
+    task = Captioning(replace(QUICK, unnamed=unnamed), kept["dev"])
+    scenes, whole = iter(task.draw(2).scenes), 0
+    for images, words, _ in task.epoch(2):
         for image, row in zip(images.numpy(), words.tolist(), strict=True):
-            text = " ".join(VOCABULARY.decode(row))
-            assert said(see(image)) == text
+            text, things = " ".join(VOCABULARY.decode(row)), see(image)
             assert not [pair for pair in HELD_OUT if " ".join(pair) in text]
+            if holds_whole_speckle(next(scenes), things):
+                whole += 1
+            else:
+                assert said(things) == text
+                assert not {(thing["colour"], thing["shape"]) for thing in things} & set(HELD_OUT)
+    assert whole < 0.05 * QUICK.n_scenes
 
 
 def test_no_scene_that_is_reserved_is_trained_on_in_whatever_order_its_objects_stand(kept):
