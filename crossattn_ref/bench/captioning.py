@@ -51,8 +51,7 @@ PARTS: dict[str, Callable[[], Iterator[Measurement]]] = {name: partial(by_recipe
 
 def _figures(captioner) -> tuple[Reading, Mapping[tuple[str, str], float]]:
     """Choose how the weights of one captioner are read, and measure it -> the reading and {(case, metric): figure}."""
-    dev = captioning.splits()["dev"]
-    reading = evaluate_captions.best_reading(_weights(captioner, dev), dev)
+    reading = evaluate_captions.read_on_dev(captioner)
     found = {
         ("scenes", "train_seconds"): captioner.about["train_seconds"],
         ("scenes", "parameters"): count_parameters(captioner.model),
@@ -60,13 +59,9 @@ def _figures(captioner) -> tuple[Reading, Mapping[tuple[str, str], float]]:
     for split in SPLITS:
         drawn, case = captioning.splits()[split], f"scenes/{split}"
         found |= {(case, name): value for name, value in evaluate_captions.scores(captioner, drawn).items()}
-        weights = _weights(captioner, drawn)
+        weights = evaluate_captions.cross_weights(captioner, drawn.images, drawn.words)
         found[case, "pointing"] = evaluate_captions.pointing(weights, drawn, reading)
         found[case, "mass"] = evaluate_captions.mass(weights, drawn, reading)
         blind = evaluate_captions.blind_scores(captioner, drawn)
         found |= {(f"{case}/blank", name): value for name, value in blind.items()}
     return reading, found
-
-
-def _weights(captioner, drawn):
-    return evaluate_captions.cross_weights(captioner, drawn.images, drawn.words)

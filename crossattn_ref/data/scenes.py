@@ -88,8 +88,8 @@ def half_named(rng: np.random.Generator, scene: Scene, *, share: float = 0.5) ->
     """Take from a share of the objects, half and half, the name of their colour or any shape.
 
     In training every red thing has one of two shapes, so that red becomes evidence against the third. An unnamed colour
-    shows a shape whatever the colour, a speckle a colour whatever the shape: neither is ever a held-out pair, because
-    the unnamed colours lie midway between the named ones.
+    shows a shape whatever the colour, a speckle a colour whatever the shape. Neither is named, and the unnamed colours
+    lie midway between the named ones; but of the small speckles one in 36 has all its dots, and is a square.
     """
     draws = rng.random(len(scene))
     return tuple(
