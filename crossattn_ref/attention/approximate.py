@@ -176,8 +176,10 @@ def quantise(x: Float[Tensor, "*rows D"], bits: int) -> tuple[Tensor, Float[Tens
     _check_integer("bits", bits)
     if not 2 <= bits <= 8:
         raise ValueError(f"bits must lie between 2 and 8, got {bits}")
-    scale = x.abs().amax(dim=-1, keepdim=True) / (2 ** (bits - 1) - 1)
-    return (x / scale.masked_fill(scale == 0, 1)).round().to(torch.int8), scale
+    most = 2 ** (bits - 1) - 1
+    scale = x.abs().amax(dim=-1, keepdim=True) / most
+    numbers = (x / scale.masked_fill(scale == 0, 1)).round()
+    return numbers.clamp(-most, most).to(torch.int8), scale  # in half precision the scale may be a little too small
 
 
 def _restored(numbers, scale):
