@@ -29,6 +29,7 @@ def test_the_kernels_keep_their_promises_in_the_interpreter(half):
 # What it refuses, each with what can be done
 
 Q, K, V = torch.zeros(2, 6, 5, 16), torch.zeros(2, 3, 7, 16), torch.zeros(2, 3, 7, 16)
+FP8 = torch.float8_e4m3fn
 WIDE = torch.zeros(2, 3, 7, 257)
 ON_GPU = [x.to("meta") for x in (Q, K, V)]  # what has no memory is refused as what lies in that of the CPU is
 
@@ -41,6 +42,7 @@ ON_GPU = [x.to("meta") for x in (Q, K, V)]  # what has no memory is refused as w
         (lambda: fused.attention(*ON_GPU), RuntimeError, r"needs q on a GPU, got device meta; chunked\.attention"),
         (lambda: fused.attention(ON_GPU[0], K, V), ValueError, "must lie on one device, got meta, cpu and cpu"),
         (lambda: fused.attention(Q.double(), K.double(), V.double()), TypeError, r"got torch\.float64; chunked"),
+        (lambda: fused.attention(*(x.to(FP8) for x in (Q, K, V))), TypeError, r"got torch\.float8_e4m3fn; convert it"),
         (lambda: fused.attention(Q, K, WIDE), ValueError, r"at most 256, got 257; chunked\.attention takes it"),
         (lambda: fused.attention(Q, K, V, torch.ones(5, 7) > 0), TypeError, r"got a tensor of torch\.bool; chunked"),
         (lambda: fused.attention(Q, K, V, [3, 4]), TypeError, "mask must be Lengths or None, got list; chunked"),

@@ -36,7 +36,7 @@ def attention(
     With causal Lengths, a NaN that some queries see may reach others of their block, as 0 * NaN is NaN.
     Gradients of gradients are not to be had: RuntimeError.
 
-    Raises as dense.attention does, and names chunked.attention where it cannot run: TypeError for a boolean mask
+    Raises as dense.attention does, and names chunked.attention where that runs instead: TypeError for a boolean mask
     and for other dtypes, ValueError for wider heads, RuntimeError without a GPU that Triton can use.
     Source: Dao, FlashAttention-2 (2023), algorithms 1 and 2; the split: Dao et al., Flash-Decoding (2023).
     """
@@ -54,7 +54,8 @@ def attention(
 
 def _check_runnable(q, k, v):
     if q.dtype not in DTYPES:
-        raise TypeError(f"q must be float16, bfloat16 or float32, got {q.dtype}; chunked.attention takes it")
+        remedy = "chunked.attention takes it" if q.dtype == torch.float64 else "convert it to one of these"
+        raise TypeError(f"q must be float16, bfloat16 or float32, got {q.dtype}; {remedy}")
     widest = max(q.shape[-1], v.shape[-1])
     if widest > WIDEST:
         raise ValueError(f"the widths Dk and Dv must be at most {WIDEST}, got {widest}; chunked.attention takes it")
