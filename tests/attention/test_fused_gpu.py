@@ -158,6 +158,9 @@ def test_it_is_captured_and_replayed_as_a_cuda_graph(fused):
     keys.copy_(torch.tensor([7, 2999, 3000]))  # the graph reads the lengths that stand there when it is replayed
     graph.replay()
     assert torch.equal(out, fused.attention(q, k, v, Lengths(keys.clone())))
+    keys.copy_(torch.tensor([70_000, -3, 5]))  # nobody checks these again
+    graph.replay()
+    assert torch.equal(out, fused.attention(q, k, v, Lengths(keys.clamp(0, 3000))))
 
 
 def test_sequences_elsewhere_are_refused_and_chunked_named(fused):

@@ -29,7 +29,9 @@ def attention(
 ) -> Float[Tensor, "B H Nq Dv"]:
     """Compute dense.attention in one kernel, without its weights: the same answer, the same gradients.
 
-    The mask is None or Lengths: the kernel reads no key behind a length, and writes no mask out.
+    The mask is None or Lengths: the kernel reads no key behind a length, and writes no mask out. Lengths that lie on
+    the GPU may be changed in place, for a CUDA graph to read when it is replayed. Nobody checks them again then: one
+    beyond Nk counts as Nk, one below 0 as 0.
     Where queries are few and keys many, the keys are split among more programs, whose parts are then combined.
     Inputs need not be contiguous; float16, bfloat16 and float32 are summed in float32; widths go up to 256.
     A query that may look at nothing gets zeros and has zero gradients, and what nobody may see has no effect.

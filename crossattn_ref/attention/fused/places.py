@@ -35,8 +35,13 @@ def start_of(pair, n_kv_heads, stride_b, stride_h, UNIT: tl.constexpr, GROUPS: t
 
 @triton.jit
 def count_ends(ends_ptr, pair, n_kv_heads, n_keys):
-    """Return how many keys of a pair are real."""
-    return n_keys if ends_ptr is None else tl.load(ends_ptr + pair // n_kv_heads).to(tl.int32)
+    """Return how many keys of a pair are real: between 0 and n_keys, whatever its length says by now."""
+    if ends_ptr is None:
+        end = n_keys
+    else:
+        length = tl.load(ends_ptr + pair // n_kv_heads).to(tl.int64)  # cut to size before it is made 32 bits long
+        end = tl.minimum(tl.maximum(length, 0), n_keys).to(tl.int32)
+    return end
 
 
 @triton.jit

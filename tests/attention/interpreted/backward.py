@@ -154,3 +154,14 @@ def test_lengths_of_another_call_do_not_stay_behind():
     for ends in ([3, 19], [19, 0], [7, 7]):
         case.mask = Lengths(torch.tensor(ends))
         assert_close(answer(case), case)
+
+
+@pytest.mark.parametrize("causal", [None, "bottom-right"])
+@pytest.mark.parametrize("n_splits", [None, (2, 2)])
+@pytest.mark.usefixtures("marked")
+def test_lengths_changed_in_place_count_no_key_that_there_is_not(n_splits, causal):
+    case = make(3, (2, 1), (5, 7), (16, 16), torch.float32, causal=causal, ends=[7, 0, 7])
+    right, case.mask = case.mask, Lengths(torch.tensor([7, 0, 1]), causal)
+    case.mask.keys.copy_(torch.tensor([70, -3, 2**32 + 3]))
+    ours, case.mask = answer(case, n_splits), right
+    assert_close(ours, case)

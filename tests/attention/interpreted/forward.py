@@ -133,9 +133,29 @@ def test_lengths_may_be_integers_of_any_kind_and_lie_apart(dtype):
     assert_close([fused.attention(*case.sequences, Lengths(apart))], case)
 
 
+CHANGED = [  # lengths as they are by then, and what they count as where there are 7 keys
+    (torch.int32, [70, -3, 2], [7, 0, 2]),
+    (torch.int32, [-(2**31), 3, 2**31 - 1], [0, 3, 7]),
+    (torch.int64, [70, -3, 2], [7, 0, 2]),
+    (torch.int64, [2**32 + 3, 1, -(2**32) + 5], [7, 1, 0]),
+]
+
+
+@pytest.mark.parametrize("causal", [None, "top-left", "bottom-right"])
+@pytest.mark.parametrize(("dtype", "later", "ends"), CHANGED)
+def test_lengths_changed_in_place_count_no_key_that_there_is_not(dtype, later, ends, causal):
+    case = make(3, (2, 1), (5, 7), (16, 16), torch.float32, causal=causal, ends=ends)
+    lengths = Lengths(torch.tensor([7, 0, 1], dtype=dtype), causal)
+    lengths.keys.copy_(torch.tensor(later))
+    assert_close([fused.attention(*case.sequences, lengths)], case)
+    assert_close([forward.read(*case.sequences, lengths.keys, CODES[causal], n_splits=2)[0]], case)
+
+
 LAYOUTS = {
     "columns apart": lambda x: x.mT.contiguous().mT,
     "rows of odd length": lambda x: torch.cat([x, x[..., :1]], dim=-1)[..., :-1],
+    "rows at odd places": lambda x: torch.cat([x[..., :1], x], dim=-1)[..., 1:],
+    "one sample, at an odd step": lambda x: x[:1].as_strided((1, *x.shape[1:]), (1, *x.stride()[1:])),
     "every second sample": lambda x: x.repeat_interleave(2, dim=0)[::2],
     "one for all": lambda x: x[:1, :1].expand(len(x), x.shape[1], -1, -1),
 }
