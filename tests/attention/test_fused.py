@@ -99,9 +99,22 @@ def test_keys_are_split_until_the_last_wave_is_full():
     assert tiles.count_splits(1, 10**6, CPU, 1) <= 128
 
 
-def test_rows_are_read_16_bytes_at_a_time_where_every_row_starts_at_16_bytes():
+def test_rows_that_start_and_end_at_16_bytes_are_read_where_they_lie():
     q = torch.zeros(2, 3, 5, 24, dtype=torch.float16)
-    assert tiles.unit(q, q[:, :, ::2], q.expand(2, 3, 5, 24)) == 8
-    assert tiles.unit(q.float()) == 4
-    assert tiles.unit(q, q[..., :-1].contiguous()) == 1
-    assert tiles.strides(8, q, q) == [45, 15, 3] * 2
+    odd = q[:1].as_strided((1, 3, 5, 24), (7, 120, 24, 1))  # along an axis of one place nobody steps
+    for x in (q, q[:, :, ::2], q.transpose(1, 2), q[..., 8:], q[:1, :1].expand(2, 3, 5, 24), odd, q[:, :0]):
+        assert tiles.aligned(x) is x
+    assert tiles.strides(q, q.float()) == [45, 15, 3, 90, 30, 6]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_other_rows_are_copied_and_filled_up_with_zeros(dtype):
+    q = torch.randn(2, 3, 5, 24).to(dtype)
+    longer = torch.cat([q, q[..., :1]], dim=-1)
+    for x in (q[..., 1:], q[..., :-1], q[..., :1], q[..., 1:9], q[..., ::2], q.mT, longer[..., :8], longer):
+        copy, width = tiles.aligned(x), x.shape[-1]
+        assert copy.is_contiguous()
+        assert tiles.aligned(copy) is copy
+        assert width <= copy.shape[-1] < width + tiles.unit(dtype)
+        assert torch.equal(tiles.narrow(copy, width), x)
+        assert (copy[..., width:] == 0).all()

@@ -212,23 +212,21 @@ def send_back(
 
     out and logs as read returned them, n_splits of the keys for the queries and of the rows for the keys.
     """
-    q, k, v, grad_out = (tiles.rowwise(x) for x in (q, k, v, grad_out))
+    widths, scale = [x.shape[3] for x in (q, k, v)], 1 / math.sqrt(q.shape[3])
     if not out.numel() or not k.shape[2]:
         return tuple(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    q, k, v, grad_out, out = (tiles.aligned(x) for x in (q, k, v, grad_out, out))
     inner = torch.empty_like(logs)
-    unit = tiles.unit(q, k, v, grad_out)
-    tensors = (grad_out, q, k, v, ends, logs, inner)
-    steps = tiles.strides(unit, grad_out, q, k, v)
-    sizes, scale = (k.shape[1], q.shape[2], k.shape[2]), 1 / math.sqrt(q.shape[3])
-    _write_inner(grad_out, out, logs, inner, k.shape[1], unit)
-    constants = {"CAUSAL": causal, "UNIT": unit}
+    tensors, steps = (grad_out, q, k, v, ends, logs, inner), tiles.strides(grad_out, q, k, v)
+    sizes = k.shape[1], q.shape[2], k.shape[2]
+    _write_inner(grad_out, out, logs, inner, k.shape[1])
 
     cut = tiles.cut(tiles.TO_QUERIES, q, v)
     n = n_splits[0] or tiles.count_splits(cut.pairs * cut.row_tiles, cut.key_tiles, q.device, cut.tile.per_sm)
     split_size = triton.cdiv(cut.key_tiles, n) * cut.tile.keys
     grad_q = _room(q, n)
     to_queries_kernel[(cut.pairs * cut.row_tiles * n,)](
-        *tensors, grad_q, *steps, *sizes, n, split_size, scale, **constants, **cut.constants
+        *tensors, grad_q, *steps, *sizes, n, split_size, scale, CAUSAL=causal, **cut.constants
     )
 
     cut = tiles.cut(tiles.TO_KEYS, q, v)
@@ -236,18 +234,19 @@ def send_back(
     split_size = triton.cdiv(cut.row_tiles, n) * cut.tile.queries
     grad_k, grad_v = _room(k, n), _room(v, n)
     to_keys_kernel[(cut.pairs * cut.key_tiles * n,)](
-        *tensors, grad_k, grad_v, *steps, *sizes, n, split_size, scale, **constants, **cut.constants
+        *tensors, grad_k, grad_v, *steps, *sizes, n, split_size, scale, CAUSAL=causal, **cut.constants
     )
-    return tuple(_sum(parts, x.dtype) for parts, x in ((grad_q, q), (grad_k, k), (grad_v, v)))
+    grads = (_sum(parts, q.dtype) for parts in (grad_q, grad_k, grad_v))
+    return tuple(tiles.narrow(grad, width) for grad, width in zip(grads, widths, strict=True))
 
 
-def _write_inner(grad_out, out, logs, inner, n_kv_heads, unit):
+def _write_inner(grad_out, out, logs, inner, n_kv_heads):
     batch, n_heads, n_queries, width = grad_out.shape
     groups = n_heads // n_kv_heads
     grid = batch * n_kv_heads * triton.cdiv(groups * n_queries, tiles.ROWS)
     inner_kernel[(grid,)](
-        grad_out, out, logs, inner, *tiles.strides(unit, grad_out), n_kv_heads, n_queries,
-        GROUPS=groups, DV=width, UNIT=unit, BLOCK_Q=tiles.ROWS, BLOCK_DV=tiles.block(width),
+        grad_out, out, logs, inner, *tiles.strides(grad_out), n_kv_heads, n_queries,
+        GROUPS=groups, DV=width, UNIT=tiles.unit(grad_out.dtype), BLOCK_Q=tiles.ROWS, BLOCK_DV=tiles.block(width),
     )  # fmt: skip
 
 

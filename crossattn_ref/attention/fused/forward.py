@@ -127,24 +127,24 @@ def read(
 
     ends (B,) integers, the number of real keys of each sample; causal 0, 1 (top-left) or 2 (bottom-right).
     """
-    q, k, v = (tiles.rowwise(x) for x in (q, k, v))
+    width, scale = v.shape[3], 1 / math.sqrt(q.shape[3])
+    q, k, v = (tiles.aligned(x) for x in (q, k, v))
     out, logs = _room(q, v, q.dtype)
     if not out.numel() or not k.shape[2]:
-        return out.zero_(), logs.fill_(math.inf)
+        return tiles.narrow(out.zero_(), width), logs.fill_(math.inf)
     cut = tiles.cut(tiles.FORWARD, q, v)
     n_splits = n_splits or tiles.count_splits(cut.pairs * cut.row_tiles, cut.key_tiles, q.device, cut.tile.per_sm)
     parts, part_logs = (out, logs) if n_splits == 1 else _room(q, v, torch.float32, n_splits)
-    unit = tiles.unit(q, k, v)
     read_kernel[(cut.pairs * cut.row_tiles * n_splits,)](
-        q, k, v, ends, parts, part_logs, *tiles.strides(unit, q, k, v),
+        q, k, v, ends, parts, part_logs, *tiles.strides(q, k, v),
         k.shape[1], q.shape[2], k.shape[2], n_splits, triton.cdiv(cut.key_tiles, n_splits) * cut.tile.keys,
-        1 / math.sqrt(q.shape[3]), CAUSAL=causal, UNIT=unit, **cut.constants,
+        scale, CAUSAL=causal, **cut.constants,
     )  # fmt: skip
     if n_splits > 1:
         combine_kernel[(logs.numel(),)](
             parts, part_logs, out, logs, logs.numel(), n_splits, v.shape[3], tiles.block(v.shape[3]), BLOCK_SPLITS=16
         )
-    return out, logs
+    return tiles.narrow(out, width), logs
 
 
 def _room(q, v, dtype, *lead):

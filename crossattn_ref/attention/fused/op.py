@@ -33,7 +33,9 @@ def attention(
     the GPU may be changed in place, for a CUDA graph to read when it is replayed. Nobody checks them again then: one
     beyond Nk counts as Nk, one below 0 as 0.
     Where queries are few and keys many, the keys are split among more programs, whose parts are then combined.
-    Inputs need not be contiguous; float16, bfloat16 and float32 are summed in float32; widths go up to 256.
+    Inputs need not be contiguous, but every row is read 16 bytes at a time: what does not start and end so, such as a
+    width that 8 does not divide (4 in single precision), is copied and filled up with zeros at each call.
+    float16, bfloat16 and float32 are summed in float32; widths go up to 256.
     A query that may look at nothing gets zeros and has zero gradients, and what nobody may see has no effect.
     With causal Lengths, a NaN that some queries see may reach others of their block, as 0 * NaN is NaN.
     Gradients of gradients are not to be had: RuntimeError.

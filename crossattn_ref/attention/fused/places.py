@@ -2,8 +2,8 @@
 
 The query heads that share a head of keys are rows of one tile: with G = H / Hkv, row r of a pair (sample, key head)
 is query r mod Nq of its head r div Nq. So grouped heads read their keys once, and a short query fills a tile.
-Strides come in units of UNIT numbers, 16 bytes where rows are aligned, so that the compiler sees wide loads for every
-shape; positions are multiplied by them in 64 bits.
+Rows are aligned (see tiles.aligned) and strides come in units of UNIT numbers, 16 bytes, so that the compiler sees wide
+loads for every shape; positions are multiplied by them in 64 bits.
 
 Letters: B samples, H heads of the queries, Hkv heads of keys and values, Nq queries, Nk keys, Dk and Dv widths.
 """
@@ -14,7 +14,7 @@ import triton.language as tl
 LOG2E = tl.constexpr(1.4426950408889634)
 BOTTOM_RIGHT = tl.constexpr(2)
 # Compiled for any value: a new shape finds the binary of the last one that was cut with the same tile.
-SIZES = ["n_kv_heads", "n_queries", "n_keys", "n_splits", "split_size", "n_places"]
+SIZES = ["ends_ptr", "n_kv_heads", "n_queries", "n_keys", "n_splits", "split_size", "n_places"]
 SIZES += [f"stride_{tensor}{axis}" for tensor in "gqkv" for axis in "bhn"]
 
 

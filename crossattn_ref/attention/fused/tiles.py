@@ -24,7 +24,8 @@ class Tile:
 
 
 # (rows up to, bytes of a number, widest block of a head): tile. The first entry that fits is taken. None spills a
-# register on sm_90; from 64 rows (keys, in the last table) on, the matrix units of Hopper are used.
+# register on sm_90, since rows are aligned (see below); from 64 rows (keys, in the last table) on, the matrix units of
+# Hopper are used.
 FORWARD = {
     (16, 2, 64): Tile(16, 128, 4, 3, 3),
     (16, 2, 128): Tile(16, 64, 4, 3, 2),
@@ -36,7 +37,7 @@ FORWARD = {
     (math.inf, 2, 128): Tile(128, 128, 8, 3),
     (math.inf, 2, 256): Tile(128, 64, 8, 2),
     (math.inf, 4, 64): Tile(32, 32, 8, 1),
-    (math.inf, 4, 256): Tile(16, 16, 8, 1),
+    (math.inf, 4, 256): Tile(16, 16, 4, 1),
 }
 TO_QUERIES = {
     (16, 2, 128): Tile(16, 64, 4, 3, 2),
@@ -86,21 +87,34 @@ def _count_sms(device):
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else SMS_WITHOUT_GPU
 
 
-def unit(*tensors: torch.Tensor) -> int:
-    """Return how many numbers make the 16 bytes in which aligned rows are read, or 1 where some row is not aligned."""
-    numbers = 16 // tensors[0].itemsize
-    aligned = all(stride % numbers == 0 for tensor in tensors for stride in tensor.stride()[:3])
-    return numbers if aligned else 1
+def unit(dtype: torch.dtype) -> int:
+    """Return how many numbers make the 16 bytes in which rows are read."""
+    return 16 // dtype.itemsize
 
 
-def strides(unit: int, *tensors: torch.Tensor) -> list[int]:
+def aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """Return rows that start and end at 16 bytes: those at hand, or else a copy, filled up with zeros.
+
+    One number at a time, a kernel would read slowly, and hold an address for each number in registers it has not.
+    """
+    (*lead, width), numbers = tensor.shape, unit(tensor.dtype)
+    steps = [stride for size, stride in zip(lead, tensor.stride(), strict=False) if size > 1]  # one place: no step
+    whole = width % numbers == tensor.data_ptr() % 16 == 0 and tensor.stride(-1) == 1
+    if whole and all(step % numbers == 0 for step in steps):
+        return tensor
+    room = tensor.new_zeros(*lead, math.ceil(width / numbers) * numbers)
+    room[..., :width] = tensor
+    return room
+
+
+def narrow(tensor: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the first columns, dense, without what their rows were filled up with."""
+    return tensor[..., :width].contiguous()
+
+
+def strides(*tensors: torch.Tensor) -> list[int]:
     """Return the strides of samples, heads and positions in units: so the kernel knows what divides them."""
-    return [stride // unit for tensor in tensors for stride in tensor.stride()[:3]]
-
-
-def rowwise(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor whose last axis is dense, copied only where it is not."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+    return [stride // unit(tensor.dtype) for tensor in tensors for stride in tensor.stride()[:3]]
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,8 @@ def cut(table: dict, q: torch.Tensor, v: torch.Tensor) -> Cut:
     (batch, n_heads, n_queries, dk), (_, n_kv_heads, n_keys, dv) = q.shape, v.shape
     groups = n_heads // n_kv_heads
     tile = choose(table, groups * n_queries, q.dtype, (dk, dv))
-    constants = {"GROUPS": groups, "DK": dk, "DV": dv, "BLOCK_DK": block(dk), "BLOCK_DV": block(dv)}
-    constants |= {"BLOCK_Q": tile.queries, "BLOCK_K": tile.keys, "num_warps": tile.warps, "num_stages": tile.stages}
+    constants = {"GROUPS": groups, "UNIT": unit(q.dtype), "DK": dk, "DV": dv}
+    constants |= {"BLOCK_Q": tile.queries, "BLOCK_K": tile.keys, "BLOCK_DK": block(dk), "BLOCK_DV": block(dv)}
+    constants |= {"num_warps": tile.warps, "num_stages": tile.stages}
     row_tiles, key_tiles = math.ceil(groups * n_queries / tile.queries), math.ceil(n_keys / tile.keys)
     return Cut(tile, batch * n_kv_heads, row_tiles, key_tiles, constants)

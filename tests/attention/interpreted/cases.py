@@ -57,10 +57,13 @@ class Case:
 
 
 def among_nan(tensor: torch.Tensor) -> torch.Tensor:
-    """Lay a tensor (B, heads, positions, width) into a larger one full of NaN, with the positions before the heads."""
+    """Lay a tensor (B, heads, positions, width) into a larger one full of NaN, with the positions before the heads.
+
+    Rows start at 16 bytes: those that also end there are read where they lie, others from a copy.
+    """
     batch, heads, positions, width = tensor.shape
-    room = tensor.new_full((batch, positions + 5, heads + 1, width + 8), float("nan"))
-    view = room[:, 2 : positions + 2, :heads, 4 : width + 4].transpose(1, 2)
+    room = tensor.new_full((batch, positions + 5, heads + 1, width + 16), float("nan"))
+    view = room[:, 2 : positions + 2, :heads, 8 : width + 8].transpose(1, 2)
     return view.copy_(tensor)
 
 
