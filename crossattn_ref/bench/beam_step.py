@@ -8,7 +8,6 @@ Letters: B sources, W beams of each, rows = B * W, D model width, V tokens that 
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +19,7 @@ from torch.nn import functional
 from crossattn_ref.attention import dense, folding
 from crossattn_ref.attention.multihead import Memory, MultiHeadAttention
 from crossattn_ref.bench import backends, gpu, lines
-from crossattn_ref.bench.gpu_rows import FORWARD, SAMPLES, Ready
+from crossattn_ref.bench.gpu_rows import FORWARD, SAMPLES, Ready, tried
 from crossattn_ref.bench.measure import Measurement
 from crossattn_ref.models.blocks import DecoderLayer, LayerConfig
 
@@ -212,19 +211,9 @@ def _steps(step, width, attends):
 
 def _whole_steps(part, size, steps, machine, device, samples, until):
     torch.compiler.reset()  # as for a row
-    name, ready, refused = size.name, {}, {}
-    exact = in_float64(next(iter(steps.values())))
-    for way, step in steps.items():
-        if lines.is_up(until):
-            yield lines.untried(f"{name}/{way}", part)
-            continue
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            try:
-                ready[way] = _ready_step(step, exact, device)
-            except Exception as error:  # noqa: BLE001 as for a row
-                refused[way] = lines.reason(error, said)
-                gpu.synchronize(device)  # as for a row
+    name, exact = size.name, in_float64(next(iter(steps.values())))
+    ready, refused, late = tried(steps, lambda way: _ready_step(steps[way], exact, device), device, until)
+    yield from (lines.untried(f"{name}/{way}", part) for way in late)
     timed = dict(zip(ready, gpu.timed([one.turn for one in ready.values()], device, samples=samples), strict=True))
     for way, times in timed.items():
         count = size.bytes(folded=way.startswith("folded"))

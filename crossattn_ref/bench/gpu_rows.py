@@ -10,7 +10,7 @@ Letters: B samples, H heads, Nq queries, Nk keys, D width of each.
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -80,21 +80,34 @@ class Ready:
     noted: dict
 
 
-def _one(part, row, machine, device, samples, until):
-    torch.compiler.reset()  # what was compiled for other rows would count towards a limit of this one
-    sets = [backends.draw(row.shape, device, seed) for seed in range(gpu.n_sets(device, row.counts["bytes"]))]
-    expected, ready, refused = exact(row, sets[0]), {}, {}
-    for name in row.ways:
+def tried(
+    names: Iterable[str], make: Callable[[str], Ready], device: torch.device, until: float
+) -> tuple[dict[str, Ready], dict[str, str], list[str]]:
+    """Make ways ready, one after the other -> those that are, the reasons of those that refuse, and who came too late.
+
+    None is begun after until, by the clock of time.monotonic().
+    """
+    ready, refused, late = {}, {}, []
+    for name in names:
         if lines.is_up(until):
-            yield lines.untried(f"{row.name}/{name}", part)
+            late.append(name)
             continue
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                ready[name] = _ready(WAYS[name], row, sets, expected, device)
+                ready[name] = make(name)
             except Exception as error:  # noqa: BLE001 whatever a way raises is what its line says
                 refused[name] = lines.reason(error, said)
                 gpu.synchronize(device)  # a GPU that does nothing more says so here, and not for every way to come
+    return ready, refused, late
+
+
+def _one(part, row, machine, device, samples, until):
+    torch.compiler.reset()  # what was compiled for other rows would count towards a limit of this one
+    sets = [backends.draw(row.shape, device, seed) for seed in range(gpu.n_sets(device, row.counts["bytes"]))]
+    expected = exact(row, sets[0])
+    ready, refused, late = tried(row.ways, lambda name: _ready(WAYS[name], row, sets, expected, device), device, until)
+    yield from (lines.untried(f"{row.name}/{name}", part) for name in late)
     timed = dict(zip(ready, gpu.timed([one.turn for one in ready.values()], device, samples=samples), strict=True))
     for name, times in timed.items():
         yield from _figures(part, row, name, ready[name], times, machine, gpu.kernels(ready[name].call, device))
