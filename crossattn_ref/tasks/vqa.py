@@ -88,7 +88,9 @@ RECIPES = {
     "concatenation": Recipe(fusion="concatenation", plan=replace(Recipe().plan, n_steps=3000)),
     "co-attention": Recipe(fusion="co-attention", plan=replace(Recipe().plan, n_steps=5000)),
     "mean": Recipe(pooling="mean"),
-    "supervised": Recipe(pointing=0.3, plan=replace(Recipe().plan, n_steps=3000)),  # told where to look
+    "supervised": Recipe(  # told where to look
+        fusion="co-attention", pointing=0.3, plan=replace(Recipe().plan, n_steps=3000)
+    ),
 }
 
 
