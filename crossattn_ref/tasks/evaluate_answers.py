@@ -71,11 +71,11 @@ def pointing(weights: Sequence[np.ndarray], asked: Questions, reading: Reading) 
 
 def pointing_by_chance(asked: Questions) -> dict[str, dict[str, float]]:
     """Compute what pointing is for who looks at "any-tile", drawn at random, and at that of "any-object"."""
-    regions, something = _regions(asked), _regions(asked).any(axis=-1)
+    regions = _regions(asked)
     things = [[thing.cell for thing in asked.scenes[image]] for image in asked.image_of]
     holds = interpret.regions_of(things, N_CELLS)
     shares = {"any-tile": regions.mean(axis=-1), "any-object": (regions & holds).sum(axis=-1) / holds.sum(axis=-1)}
-    return {name: _by_kind(share, asked, something) for name, share in shares.items()}
+    return {name: _by_kind(share, asked, regions.any(axis=-1)) for name, share in shares.items()}
 
 
 def best_reading(weights: Sequence[np.ndarray], asked: Questions, *, among: Sequence[Whose] = WHOSE) -> Reading:
