@@ -88,8 +88,8 @@ def half_named(rng: np.random.Generator, scene: Scene, *, share: float = 0.5) ->
     """Take from a share of the objects, half and half, the name of their colour or any shape.
 
     In training every red thing has one of two shapes, so that red becomes evidence against the third. An unnamed colour
-    shows a shape whatever the colour, a speckle a colour whatever the shape. Neither is named, and the unnamed colours
-    lie midway between the named ones; but of the small speckles one in 36 has all its dots, and is a square.
+    shows a shape whatever the colour, a speckle a colour whatever the shape. Neither is named: the unnamed colours lie
+    midway between the named ones, and a speckle lacks two in five of the dots of a square.
     """
     draws = rng.random(len(scene))
     return tuple(
@@ -173,8 +173,9 @@ def _unnamed_colour(rng):
 
 
 def _speckled(thing):
-    """Cover dots of 2 x 2 pixels at random, within the square of the object's size: no shape, and its colour."""
+    """Cover three in five of the dots, of 2 x 2 pixels, that make the square of the object's size: no shape."""
     n = int(_RADIUS[thing.size])
-    dots = np.random.default_rng(thing.speckle).random((n, n)) < 0.6
-    dots[0, 0] = dots[-1, -1] = True  # so high and so wide
+    draws = np.random.default_rng(thing.speckle).random((n, n))
+    draws[0, 0] = draws[-1, -1] = 0  # two opposite corners always: as high and as wide as a shape of its size
+    dots = draws <= np.sort(draws, axis=None)[3 * n * n // 5 - 1]
     return np.pad(np.kron(dots, np.ones((2, 2))), CELL // 2 - n)[..., None]

@@ -88,12 +88,6 @@ def caption(things):
     return " , ".join(said[:-1]) + " and " + said[-1]
 
 
-def holds_whole_speckle(scene, things):
-    """Tell whether a speckle of a scene looks like a square: of the small ones one in 36 has all its dots."""
-    speckles = {thing.cell for thing in scene if thing.speckle is not None}
-    return any(t["shape"] == "square" and 4 * t["row"] + t["column"] in speckles for t in things)
-
-
 def _meant(phrase, things):
     wanted = {word.removesuffix("s") for word in phrase.split()} & WORDS
     return [t for t in things if wanted <= {t["colour"], t["shape"], t["size"]}]
