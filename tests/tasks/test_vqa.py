@@ -128,7 +128,7 @@ def test_the_loss_is_that_of_each_answer_among_its_rivals(which, asked, monkeypa
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("fusion", ["cross", "concatenation"])
+@pytest.mark.parametrize("fusion", ["cross", "concatenation", "co-attention"])
 @pytest.mark.parametrize("mirrored", [False, True], ids=["as drawn", "mirrored"])
 def test_supervised_attention_costs_what_the_words_give_to_other_patches_than_the_answer_is_read_from(
     fusion, mirrored, monkeypatch
