@@ -2,12 +2,12 @@
 
 All have the same number of parameters and the same corpus, and train about as long as each other: whose step is dearer
 gets fewer of them ("step" measures what one costs). "mean" is cross-attention once more, with the mean of the words in
-the place of their largest numbers; "supervised" is told where to look, for half the time. Measured are answers about
-scenes like those of training ("test") and about scenes with a colour and a shape that training never shows together
-("held-out"), beside two who do not look: the most frequent answer to the same words ("question-only"), and the model
-before blank pictures. Layer, head and rows that point are chosen on the development split, for each seed: "pointing" is
-that of the best reading, "pointing_of_weights" that of the best one that knows the weights alone, and not what hangs on
-them.
+the place of their largest numbers; "supervised" is co-attention that is told where to look, with fewer steps. Measured
+are answers about scenes like those of training ("test") and about scenes with a colour and a shape that training never
+shows together ("held-out"), beside two who do not look: the most frequent answer to the same words ("question-only"),
+and the model before blank pictures. Layer, head and rows that point are chosen on the development split, for each seed:
+"pointing" is that of the best reading, "pointing_of_weights" that of the best one that knows the weights alone, and not
+what hangs on them.
 
 A run that lies finished in runs/vqa-<recipe>-seed<n>, as `crossattn train vqa` leaves it, is read; what is not there is
 trained, there. A record says in `trained_on` where each of its models was trained.
