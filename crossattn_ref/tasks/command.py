@@ -29,8 +29,8 @@ recipes:
   captioning    scenes, plain, rivals, unnamed (without, and each with one of the two remedies of scenes), supervised
                 (scenes, and told where to look)
   vqa           cross, concatenation, co-attention (ways to bring question and picture together), mean (cross, with the
-                mean of the words instead of their largest numbers), supervised (cross, told where to look, in half the
-                steps); none with --data
+                mean of the words instead of their largest numbers), supervised (co-attention, told where to look, in
+                fewer steps); none with --data
 """
 
 
