@@ -64,6 +64,21 @@ def test_an_nlvr_shape_covers_its_area_and_nothing_else():
         dark = (211 - image[:, :100, 0].astype(float)) / 211
         assert dark.sum() == pytest.approx(400 * share, rel=0.02)
         assert dark[50:70, 30:50].sum() == pytest.approx(dark.sum())
+        upper = dark[50:60].sum() / dark.sum()  # a triangle stands on its base
+        assert upper == pytest.approx(0.25 if kind == "triangle" else 0.5, abs=0.02)
+
+
+def test_an_nlvr_object_that_leaves_its_box_is_cut_off_at_the_edge():
+    x, size = int(np.random.default_rng(3).integers(85, 99)), 20
+    box = ({"type": "square", "color": "Black", "x_loc": x, "y_loc": 40, "size": size},)
+    image = corpora.draw_nlvr(Statement("0-0", "Drawn", True, ((), box, ())), scale=1)
+    assert (image[:, 250:300] == 255).all()
+    assert (image[:, 150:250] == 0).all(-1).sum() == (100 - x) * size
+
+
+def test_an_nlvr_picture_has_the_size_that_is_nearest_to_its_scale():
+    boxes = ((), (), ())
+    assert corpora.draw_nlvr(Statement("0-0", "Drawn", True, boxes), scale=0.29).shape == (29, 116, 3)
 
 
 def test_an_nlvr_line_of_another_form_is_named(tmp_path):
@@ -136,7 +151,7 @@ def test_captions_in_a_table_are_read_with_their_commas_and_quotes(photographs):
         "image,caption",
         '1_a.jpg,"A dog , it says ""hi"" ."',
         '2_b.jpg,"Two men , talking ."',
-        "1_a.jpg,A red dog",
+        " 1_a.jpg , A red dog ",
     ]
     (photographs / "captions.txt").write_text("\n".join(lines) + "\n")
     found = corpora.flickr(photographs)
@@ -208,7 +223,7 @@ def test_a_file_that_is_no_text_in_utf_8_is_named_and_a_mark_of_its_order_is_not
 def written(folder, annotated=(7, 8)):
     questions = [{"image_id": 42, "question": "What is it?", "question_id": 7},
                  {"image_id": 3, "question": "Is it red?", "question_id": 8}]  # fmt: skip
-    votes = {7: ["dog", "cat", "dog"], 8: []}
+    votes = {7: ["cat", "dog", "dog"], 8: []}
     annotations = [
         {"question_id": n, "multiple_choice_answer": "yes", "answers": [{"answer": a} for a in votes[n]]}
         for n in annotated
@@ -250,6 +265,15 @@ def test_a_name_by_which_pictures_can_not_be_told_apart_is_refused(tmp_path, nam
     questions.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"name must have one place for the number of a picture, as in .*, got "):
         corpora.vqa_v2(questions, annotations, tmp_path, name=name)
+
+
+def test_a_name_without_a_place_is_refused_for_a_single_picture_too(tmp_path):
+    questions, annotations = written(tmp_path)
+    content = json.loads(questions.read_text())
+    questions.write_text(json.dumps({"questions": content["questions"][:1]}))
+    assert len(corpora.vqa_v2(questions, annotations, tmp_path, name="{}.jpg")) == 1
+    with pytest.raises(ValueError, match="name must have one place for the number of a picture"):
+        corpora.vqa_v2(questions, annotations, tmp_path, name="COCO.jpg")
 
 
 def test_a_question_or_an_answer_of_vqa_that_is_no_text_is_told(tmp_path):
