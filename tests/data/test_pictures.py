@@ -32,10 +32,12 @@ def test_a_plain_picture_of_any_size_and_mode_keeps_its_colour(tmp_path, mode, s
     assert np.abs(image.astype(int) - COLOUR).max() <= 2
 
 
-@pytest.mark.parametrize(("mode", "value"), [("L", 100), ("LA", (100, 255)), ("I;16", 100 * 257), ("1", 255)])
-def test_grey_in_8_and_in_16_bits_becomes_three_equal_channels(tmp_path, mode, value):
-    image = read_picture(saved(tmp_path, Image.new(mode, (9, 9), value)), side=9)
-    assert (image == (255 if mode == "1" else 100)).all()
+@pytest.mark.parametrize(
+    ("mode", "value", "grey"),
+    [("L", 100, 100), ("LA", (100, 255), 100), ("I;16", 100 * 257, 100), ("I;16", 254 * 257, 254), ("1", 255, 255)],
+)
+def test_grey_in_8_and_in_16_bits_becomes_three_equal_channels(tmp_path, mode, value, grey):
+    assert (read_picture(saved(tmp_path, Image.new(mode, (9, 9), value)), side=9) == grey).all()
 
 
 def test_what_is_transparent_becomes_white_and_what_is_half_so_is_mixed(tmp_path):
@@ -70,6 +72,23 @@ def test_a_corrupt_file_is_named(tmp_path):
             read_picture(path, side=9)
 
 
+def test_a_picture_that_is_damaged_between_its_parts_is_named(tmp_path):
+    def part(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = zlib.compress(bytes(9 * (1 + 3 * 9)))
+    header = part(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
+    path = tmp_path / "picture.png"
+    for name, readable in ((b"IDAT", True), (b"\0\0\0\0", False)):
+        parts = (header, part(b"IDAT", rows[:7]), part(name, rows[7:]), part(b"IEND", b""))
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+        if readable:
+            assert not read_picture(path, side=9).any()
+        else:
+            with pytest.raises(ValueError, match=r"picture.png is not a picture that can be read .*PNG or JPEG"):
+                read_picture(path, side=9)
+
+
 def test_a_missing_file_a_folder_and_a_side_of_nothing_are_refused(tmp_path):
     for path in (tmp_path / "none.png", tmp_path):
         with pytest.raises(FileNotFoundError, match="path must name a picture file"):
@@ -79,9 +98,12 @@ def test_a_missing_file_a_folder_and_a_side_of_nothing_are_refused(tmp_path):
 
 
 def test_a_picture_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.new("RGB", (10, 10)))
+    monkeypatch.setattr(pictures, "LARGEST", 100)
+    assert read_picture(path, side=9).shape == (9, 9, 3)
     monkeypatch.setattr(pictures, "LARGEST", 99)
     with pytest.raises(ValueError, match="10 x 10: make it smaller"):
-        read_picture(saved(tmp_path, Image.new("RGB", (10, 10))), side=9)
+        read_picture(path, side=9)
 
 
 @pytest.mark.parametrize(("side", "told"), [(100_000, "far more"), (10_000, "10000 x 10000")])

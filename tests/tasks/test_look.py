@@ -65,6 +65,12 @@ def test_each_word_of_a_caption_says_where_it_looks(scene, runs, capsys):
     assert all("<- row " in line and ", column " in line for line in rest)
 
 
+def test_where_a_model_says_nothing_there_is_nothing_to_look_with(scene, runs, capsys, monkeypatch):
+    monkeypatch.setattr(captioning, "captions", lambda model, images: [()])
+    assert main(["caption", "--look", str(scene[0]), "--weights", str(runs["caption"])]) == 0
+    assert capsys.readouterr().out == "\n"
+
+
 def test_an_answer_is_one_of_those_there_are_and_says_where_the_question_looks(scene, runs, capsys):
     path, _ = scene
     question = "How many circles are there"
