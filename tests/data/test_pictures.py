@@ -73,20 +73,19 @@ def test_a_corrupt_file_is_named(tmp_path):
 
 
 def test_a_picture_that_is_damaged_between_its_parts_is_named(tmp_path):
-    def part(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    rows = zlib.compress(bytes(9 * (1 + 3 * 9)))
+    rows, path = zlib.compress(bytes(9 * (1 + 3 * 9))), tmp_path / "picture.png"
     header = part(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
-    path = tmp_path / "picture.png"
-    for name, readable in ((b"IDAT", True), (b"\0\0\0\0", False)):
-        parts = (header, part(b"IDAT", rows[:7]), part(name, rows[7:]), part(b"IEND", b""))
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-        if readable:
-            assert not read_picture(path, side=9).any()
-        else:
-            with pytest.raises(ValueError, match=r"picture.png is not a picture that can be read .*PNG or JPEG"):
-                read_picture(path, side=9)
+    start, end = b"\x89PNG\r\n\x1a\n" + header + part(b"IDAT", rows[:7]), part(b"IEND", b"")
+    path.write_bytes(start + part(b"IDAT", rows[7:]) + end)
+    assert not read_picture(path, side=9).any()
+    path.write_bytes(start + part(b"\0\0\0\0", rows[7:]) + end)
+    with pytest.raises(ValueError, match=r"picture.png is not a picture that can be read .*PNG or JPEG"):
+        read_picture(path, side=9)
+
+
+def part(name, content):
+    """Write a part of a PNG file: its length, its name, what it holds, and their checksum."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def test_a_missing_file_a_folder_and_a_side_of_nothing_are_refused(tmp_path):
@@ -110,8 +109,7 @@ def test_a_picture_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch)
 def test_a_header_that_promises_a_huge_picture_is_told_so(tmp_path, side, told):
     path = saved(tmp_path, Image.new("RGB", (5, 5)))
     start = path.read_bytes()
-    header = start[12:16] + struct.pack(">II", side, side) + start[24:29]
-    path.write_bytes(start[:12] + header + struct.pack(">I", zlib.crc32(header)) + start[33:])
+    path.write_bytes(start[:8] + part(b"IHDR", struct.pack(">II", side, side) + start[24:29]) + start[33:])
     with pytest.raises(ValueError, match=rf"may have at most 64000000 pixels, .*has {told}.*: make it smaller"):
         read_picture(path, side=9)
 
